@@ -1,0 +1,3 @@
+"""The OpsConductor agent."""
+
+from __future__ import annotations

@@ -1,0 +1,374 @@
+"""Carries one order from verification to its end; every promise is journalled before it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from opsconductor.agent import verify
+from opsconductor.agent.calls import Circumstances, Collected, as_json
+from opsconductor.agent.executors.base import Refused
+from opsconductor.agent.journal import Entry
+from opsconductor.agent.record_log import JournalFull
+from opsconductor.agent.refusal import Refusal
+from opsconductor.agent.report import (
+    MAX_CAPTURED_BYTES,
+    MAX_OUTPUT_BYTES,
+    Failure,
+    Report,
+    refusal,
+)
+from opsconductor.rpc import canonical, failpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opsconductor.agent.calls import Caller, Flushing, PreparedCall, Result
+    from opsconductor.agent.fence import Fence
+    from opsconductor.agent.journal import Journal
+    from opsconductor.agent.order import Order
+    from opsconductor.agent.output import Spool, Spools
+    from opsconductor.agent.spans import AttemptSpan, Spans
+    from opsconductor.tool_registry.render import Section
+
+RUNNING_REPORT_DELAY = 0.05
+"""Seconds after which a running attempt is reported; shorter ones report their end only."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Everything attempts work with."""
+
+    journal: Journal
+    trust: verify.Trust
+    caller: Caller
+    spools: Spools
+    fence: Fence
+    spans: Spans
+    mask: Callable[[Spool], Flushing]
+    """Puts the masking of secrets before a spool."""
+    clock: Callable[[], float]
+    boot_id: str
+
+
+class Attempt:
+    """One order on its way."""
+
+    def __init__(self, order: Order, shop: Workshop, publish: Callable[[Report], None]) -> None:
+        self.order = order
+        self.cancel = asyncio.Event()
+        self.refuse_with: Refusal | None = None
+        """Set to take the order back while it has not started."""
+        self.report = Report(order.attempt_id, "granted", session_epoch=order.session_epoch)
+        self._shop = shop
+        self._publish = publish
+
+    async def run(self) -> Report:
+        """Carries the order out and returns the final, journalled report."""
+        shop, order = self._shop, self.order
+        facts = {
+            "opsconductor.execution_id": order.execution_id,
+            "opsconductor.step_id": order.step_id,
+            "opsconductor.attempt_id": order.attempt_id,
+        }
+        span = shop.spans.attempt(f"attempt {order.step_id}", order.traceparent, facts)
+        self.report = await self._to_the_end(span)
+        error = self.report.error
+        span.end(self.report.state, f"{error.code}: {error.message}" if error else "")
+        return self.report
+
+    async def _to_the_end(self, span: AttemptSpan) -> Report:
+        failpoints.hit("assign.before_verify")
+        try:
+            with span.child("verify"):
+                verified = self._verify()
+            around = Circumstances(
+                self.order.attempt_id, self.cancel, _environment(self.order, span.traceparent)
+            )
+            prepared = self._prepare(verified)
+            blocked = await self._precheck(verified, around, span)
+            if blocked is not None:
+                return await self._settle(blocked, verified.read_only)
+            captured = await self._capture(verified, around, span)
+            entry = await self._begin(verified, prepared, captured)
+        except Refusal as refused:
+            return await self._refused(refused)
+        except Refused as refused:
+            error = refused.outcome.error
+            code, message = (error.code, error.message) if error else ("REFUSED", str(refused))
+            return await self._refused(Refusal(code, message))
+        return await self._execute(verified, prepared, entry, around, span)
+
+    def _verify(self) -> verify.Verified:
+        shop, order = self._shop, self.order
+        if self.refuse_with is not None:
+            raise self.refuse_with
+        shop.fence.check(order)
+        now = datetime.fromtimestamp(shop.clock(), UTC)
+        return verify.verify(order, shop.trust, now=now, starts=shop.journal.starts(order.group))
+
+    def _prepare(self, verified: verify.Verified) -> PreparedCall:
+        caller = self._shop.caller
+        if self.order.kind == "forward":
+            return caller.prepare(verified.call)
+        if verified.undo is not None:
+            return caller.prepare(verified.undo)
+        return caller.prepare(verified.call, section="undo", captured=self._own_capture())
+
+    def _own_capture(self) -> Any:
+        """Returns what this agent itself captured; what the orchestrator says must be the same."""
+        forward = self._shop.journal.find(self.order.undoes_attempt_id)
+        group = replace(self.order, kind="forward").group
+        if forward is None or forward.group != group or not forward.report.captured:
+            raise Refusal(
+                "CAPTURE_UNVERIFIED",
+                "this agent has captured no state of attempt "
+                f"{self.order.undoes_attempt_id or '(none named)'}; restoring something else "
+                "could do harm",
+            )
+        own = canonical.loads(forward.report.captured.encode())
+        try:
+            same = canonical.loads(self.order.captured) == own
+        except canonical.CanonicalError:
+            same = False
+        if not same:
+            raise Refusal(
+                "CAPTURE_UNVERIFIED", "the state to restore is not the one this agent captured"
+            )
+        return own
+
+    async def _precheck(
+        self, verified: verify.Verified, around: Circumstances, span: AttemptSpan
+    ) -> Report | None:
+        if verified.precheck is None or self.order.kind != "forward":
+            return None
+        with span.child("precheck"):
+            result = await self._side_call(verified.precheck, around)
+        if result.state == "completed" or self.refuse_with is not None:
+            return None
+        said = result.failure.message if result.failure else result.state
+        message = f"the precheck failed, so nothing was done: {said}"
+        retryable = result.state in ("unreachable", "timed_out")
+        return replace(
+            self.report,
+            state="failed",
+            effects="none",
+            error=Failure(
+                "PRECHECK_FAILED", message, "retryable" if retryable else "non_retryable"
+            ),
+        )
+
+    async def _capture(
+        self, verified: verify.Verified, around: Circumstances, span: AttemptSpan
+    ) -> str:
+        """Returns the state before the change as JSON text; empty when the tool captures none."""
+        tool = verified.call.tool
+        if tool.capture is None or verified.read_only or self.order.kind != "forward":
+            return ""
+        with span.child("capture"):
+            result = await self._side_call(verified.call, around, section="capture")
+        if self.refuse_with is not None:
+            return ""
+        if result.state != "completed":
+            said = result.failure.message if result.failure else result.state
+            raise Refusal("CAPTURE_FAILED", f"the state before could not be read: {said}")
+        data = canonical.dumps(result.output)
+        if len(data) > MAX_CAPTURED_BYTES:
+            raise Refusal(
+                "CAPTURE_TOO_LARGE",
+                f"the state before has {len(data)} bytes, {MAX_CAPTURED_BYTES} can be kept",
+            )
+        return data.decode()
+
+    async def _side_call(
+        self, call: verify.VerifiedCall, around: Circumstances, *, section: Section = "command"
+    ) -> Result:
+        prepared = self._shop.caller.prepare(call, section=section)
+        return await self._shop.caller.carry_out(
+            prepared, Collected(), around, timeout=call.tool.timeout, read_only=True
+        )
+
+    async def _begin(
+        self, verified: verify.Verified, prepared: PreparedCall, captured: str
+    ) -> Entry:
+        """Records that effects may begin; raises Refusal when they may not."""
+        shop, order = self._shop, self.order
+        if self.refuse_with is not None:
+            raise self.refuse_with
+        shop.fence.check(order)
+        self.report = replace(
+            self.report,
+            state="running",
+            start_time=shop.clock(),
+            command=prepared.command,
+            captured=captured,
+        )
+        entry = Entry(
+            self.report,
+            read_only=verified.read_only,
+            group=order.group,
+            boot_id=shop.boot_id,
+            started=True,
+        )
+        try:
+            await shop.journal.executing(entry)
+        except JournalFull as exc:
+            self.report = replace(self.report, state="granted", start_time=0.0)
+            raise Refusal("DISK_FULL", f"this agent cannot record a start: {exc}") from exc
+        failpoints.hit("executing.after_fsync_before_spawn")
+        return entry
+
+    async def _execute(
+        self,
+        verified: verify.Verified,
+        prepared: PreparedCall,
+        entry: Entry,
+        around: Circumstances,
+        span: AttemptSpan,
+    ) -> Report:
+        shop = self._shop
+        spool = shop.spools.open(self.order.attempt_id)
+        late = asyncio.get_running_loop().call_later(
+            RUNNING_REPORT_DELAY, self._publish, self.report
+        )
+        try:
+            with span.child("run"):
+                result = await shop.caller.carry_out(
+                    prepared,
+                    spool,
+                    around,
+                    timeout=timedelta(milliseconds=verified.body["timeout_ms"]),
+                    read_only=verified.read_only,
+                    sink=shop.mask(spool),
+                )
+            failure = await self._verification_failure(verified, result, around, span)
+            report = self._ended(verified, result, failure, spool)
+        except Exception as exc:  # noqa: BLE001 - third parties write executors
+            _log.exception("attempt %s: the executor failed", self.order.attempt_id)
+            report = self._defect(exc, spool, read_only=verified.read_only)
+        finally:
+            late.cancel()
+        if not verified.read_only:
+            await _synced(spool)
+        failpoints.hit("exit.before_append")
+        await shop.journal.final(replace(entry, report=report))
+        failpoints.hit("exit.after_append_before_report")
+        return report
+
+    async def _verification_failure(
+        self,
+        verified: verify.Verified,
+        result: Result,
+        around: Circumstances,
+        span: AttemptSpan,
+    ) -> Failure | None:
+        if verified.verify is None or self.order.kind != "forward" or result.state != "completed":
+            return None
+        with span.child("verify-call"):
+            checked = await self._side_call(verified.verify, around)
+        if checked.state == "completed":
+            return None
+        said = checked.failure.message if checked.failure else checked.state
+        message = f"it ran, but the verification failed: {said}"
+        return Failure("VERIFY_FAILED", message, "rollback_required")
+
+    def _ended(
+        self,
+        verified: verify.Verified,
+        result: Result,
+        failure: Failure | None,
+        spool: Spool,
+    ) -> Report:
+        outcome = result.outcome
+        state = "failed" if failure else result.state
+        error = failure or result.failure
+        effects = outcome.effects
+        if verified.read_only:
+            effects = "none"
+        elif state == "failed" and effects == "done" and failure is None:
+            # It ended, but not as hoped: how far it came is not known.
+            effects = "possible"
+        return replace(
+            self._with_output(spool),
+            state=state,
+            effects=effects,
+            error=_noting_cut(error, spool),
+            exit_code=outcome.exit_code,
+            output=as_json(result.output, MAX_OUTPUT_BYTES),
+            survivors=tuple(line[:500] for line in outcome.survivors[:100]),
+            end_time=self._shop.clock(),
+        )
+
+    def _defect(self, exc: Exception, spool: Spool, *, read_only: bool) -> Report:
+        message = f"the agent itself failed: {exc!r}; its log has the details"
+        return replace(
+            self._with_output(spool),
+            state="failed" if read_only else "unknown",
+            effects="none" if read_only else "possible",
+            error=Failure("AGENT_DEFECT", message, "non_retryable" if read_only else "unknown"),
+            end_time=self._shop.clock(),
+        )
+
+    def _with_output(self, spool: Spool) -> Report:
+        stdout, stderr = spool.streams["stdout"], spool.streams["stderr"]
+        return replace(
+            self.report,
+            stdout_bytes=stdout.length,
+            stderr_bytes=stderr.length,
+            stdout_sha256=stdout.sha256,
+            stderr_sha256=stderr.sha256,
+        )
+
+    async def _refused(self, refused: Refusal) -> Report:
+        _log.warning("attempt %s not started: %s", self.order.attempt_id, refused)
+        report = refusal(
+            self.order.attempt_id,
+            refused.code,
+            refused.message,
+            epoch=self.order.session_epoch,
+            now=self._shop.clock(),
+        )
+        return await self._settle(report, read_only=False)
+
+    async def _settle(self, report: Report, read_only: bool) -> Report:  # noqa: FBT001
+        """Records an end before any start."""
+        report = replace(report, end_time=self._shop.clock())
+        entry = Entry(report, read_only=read_only, group=self.order.group)
+        try:
+            await self._shop.journal.final(entry)
+        except JournalFull:
+            # An attempt that never started may be forgotten: should it be ordered again, that is
+            # its first start.
+            _log.error("attempt %s: its refusal could not be recorded", self.order.attempt_id)
+        return report
+
+
+def _environment(order: Order, traceparent: str) -> dict[str, str]:
+    variables = {
+        "OPSCONDUCTOR_EXECUTION_ID": order.execution_id,
+        "OPSCONDUCTOR_STEP_ID": order.step_id,
+    }
+    return {**variables, "TRACEPARENT": traceparent} if traceparent else variables
+
+
+def _noting_cut(error: Failure | None, spool: Spool) -> Failure | None:
+    if error is None or not spool.dropped:
+        return error
+    kept = sum(stream.length for stream in spool.streams.values())
+    note = f"{error.message} (output cut at {kept} bytes, {spool.dropped} dropped)"
+    return replace(error, message=note)
+
+
+async def _synced(spool: Spool) -> None:
+    """Puts output on disk before an end is declared that counts on it."""
+    streams = [stream for stream in spool.streams.values() if stream.length]
+    for stream in streams:
+        try:
+            await asyncio.to_thread(stream.sync)
+        except OSError as exc:
+            _log.error("output of %s may not survive a power loss: %s", spool.attempt_id, exc)

@@ -1,0 +1,214 @@
+"""Puts the agent together, runs it, and stops it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from contextlib import AsyncExitStack
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opsconductor.agent import log
+from opsconductor.agent.attempt import Workshop
+from opsconductor.agent.calls import Caller
+from opsconductor.agent.credentials import CredentialFile
+from opsconductor.agent.executors.redact import RedactingSink
+from opsconductor.agent.executors.registry import Executors
+from opsconductor.agent.fence import Fence
+from opsconductor.agent.journal import Journal
+from opsconductor.agent.lock import FolderLock
+from opsconductor.agent.output import Spool, Spools
+from opsconductor.agent.policy import Policy
+from opsconductor.agent.record_log import JournalCorrupt
+from opsconductor.agent.session.enroll import AgentCertificates
+from opsconductor.agent.session.inventory import InventoryQueries
+from opsconductor.agent.session.link import Link
+from opsconductor.agent.spans import spans_from
+from opsconductor.agent.verify import Trust
+from opsconductor.agent.worker import Worker
+from opsconductor.rpc.allowed_signers import AllowedSigners
+from opsconductor.tool_registry.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from opsconductor.agent.config import Config
+
+CANCEL_GRACE = 15.0
+"""Seconds that cancelled attempts get to end with evidence."""
+DELIVERY_GRACE = 5.0
+"""Seconds in which last reports and output may still be delivered."""
+EXIT_FAILED, EXIT_BROKEN = 1, 3
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_log = logging.getLogger(__name__)
+
+
+def boottime() -> float:
+    """Returns seconds since boot, counted through suspends."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def run(folder: Path, config: Config, *, accept_incarnation: str = "") -> int:
+    """Runs the agent of a folder until it is stopped; returns the exit code."""
+    log.set_up(config.log_level)
+    os.umask(0o077)
+    boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
+    with FolderLock(folder):
+        try:
+            return asyncio.run(_run(folder, config, boot_id, accept_incarnation))
+        except JournalCorrupt as exc:
+            _log.critical(
+                "JOURNAL_CORRUPT: %s. What ran here is not certain. Move %s away to start "
+                "anew; the orchestrator will ask people about every open attempt",
+                exc,
+                folder / "journal",
+            )
+            return EXIT_BROKEN
+
+
+async def _run(folder: Path, config: Config, boot_id: str, accept_incarnation: str) -> int:
+    async with AsyncExitStack() as stack:
+        daemon = await _compose(folder, config, boot_id, stack)
+        if accept_incarnation:
+            daemon.journal.pin_incarnation(accept_incarnation)
+        daemon.worker.recover()
+        return await daemon.live()
+
+
+async def _compose(folder: Path, config: Config, boot_id: str, stack: AsyncExitStack) -> Daemon:
+    certificates = AgentCertificates(config.endpoint, folder)
+    identity = certificates.identity()
+    registry = (
+        Registry.load([Path(root) for root in config.tools]) if config.tools else Registry.load()
+    )
+    policy = Policy.load(folder / "policy.yaml")
+    credentials = CredentialFile(folder / "credentials.yaml")
+    credentials.refresh()
+    spans = spans_from(os.environ, {"service.instance.id": identity.name})
+    stack.callback(spans.close)
+    journal = Journal.open(folder / "journal", time.time)
+    stack.callback(journal.close)
+    spools = Spools(folder / "spool")
+    stack.callback(spools.close)
+    inventory = InventoryQueries()
+    executors = Executors(
+        credentials=credentials, known_hosts=folder / "known_hosts", inventory=inventory
+    )
+    stack.push_async_callback(executors.close)
+    fence = Fence(boottime)
+
+    def mask(spool: Spool) -> RedactingSink:
+        return RedactingSink(spool, tuple(credentials.secrets()))
+
+    shop = Workshop(
+        journal=journal,
+        trust=Trust(
+            registry=registry,
+            policy=policy,
+            signers=lambda: AllowedSigners.load(folder / "allowed_signers"),
+            tenant=identity.tenant,
+            segment=config.segment,
+        ),
+        caller=Caller(executors.choose, policy),
+        spools=spools,
+        fence=fence,
+        spans=spans,
+        mask=mask,
+        clock=time.time,
+        boot_id=boot_id,
+    )
+    worker = Worker(shop, capacity=config.capacity)
+    facts = _facts(config, journal, boot_id, executors.methods, dict(registry.digests()))
+    link = Link(certificates, worker, journal, fence, spools, inventory, facts)
+    return Daemon(worker, journal, link, config.drain_grace.total_seconds())
+
+
+def _facts(
+    config: Config, journal: Journal, boot_id: str, methods: Iterable[str], digests: dict[str, str]
+) -> Callable[[], dict[str, Any]]:
+    """Returns what a Hello says about the agent; epoch and incarnation change between sessions."""
+    fixed = {
+        "version": metadata.version("opsconductor"),
+        "journal_id": journal.journal_id,
+        "boot_id": boot_id,
+        "services": list(config.services),
+        "methods": sorted(methods),
+        "labels": dict(config.labels),
+        "capacity": config.capacity,
+        "tool_digests": digests,
+    }
+    return lambda: {
+        **fixed,
+        "last_session_epoch": journal.epoch,
+        "incarnation": journal.incarnation,
+    }
+
+
+class Daemon:
+    """The running agent: works until a signal, then drains."""
+
+    def __init__(self, worker: Worker, journal: Journal, link: Link, drain_grace: float) -> None:
+        self.worker = worker
+        self.journal = journal
+        self._link = link
+        self._drain_grace = drain_grace
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def live(self) -> int:
+        """Works until SIGTERM or Ctrl-C, or until the journal fails; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        link = asyncio.create_task(self._link.run())
+        stop = asyncio.create_task(self._stop.wait())
+        broken = asyncio.create_task(self.worker.broken.wait())
+        try:
+            await asyncio.wait({link, stop, broken}, return_when=asyncio.FIRST_COMPLETED)
+            if link.done():
+                link.result()
+            if self.worker.broken.is_set():
+                return EXIT_BROKEN
+            await self._drain()
+            return 0
+        finally:
+            for task in (link, stop, broken):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    def stop(self) -> None:
+        """Begins to drain; a second time ends what runs at once."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        _log.info("stopping: %d attempts are running", self.worker.running)
+        self.worker.drain("the agent is stopping")
+        self._link.announce_draining()
+        idle = asyncio.create_task(self.worker.wait_idle())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait(
+            {idle, hurry}, timeout=self._drain_grace, return_when=asyncio.FIRST_COMPLETED
+        )
+        hurry.cancel()
+        if not idle.done():
+            _log.warning("stopping: ending %d running attempts", self.worker.running)
+            self.worker.cancel_all("the agent is stopping")
+            await asyncio.wait({idle}, timeout=CANCEL_GRACE)
+        idle.cancel()
+        await self._deliver()
+
+    async def _deliver(self) -> None:
+        """Gives last reports a chance; what is left goes out at the next start."""
+        deadline = boottime() + DELIVERY_GRACE
+        # Acknowledgements come from two streams; a short poll at the very end is simpler than both.
+        while self._link.connected and not self.worker.all_acknowledged and boottime() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

@@ -1,0 +1,67 @@
+"""What travels over an SSH channel: a constant remote command, and a script on its input.
+
+The remote command never holds a value, so no login shell can misread one (fish and csh read single
+quotes differently); the script is read by /bin/sh, whose quoting is known. ``$$`` of that shell is
+pid, group and session of the command that replaces it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+REMOTE_COMMAND = "exec /bin/sh -s"
+_MOST_NOISE = 64 * 1024
+
+
+def command_script(nonce: str, arguments: Sequence[bytes], variables: Mapping[str, str]) -> bytes:
+    """Returns the script that tells its process id after the nonce, then becomes the command.
+
+    A program that does not exist gives "-" for the process id: nothing was started.
+    """
+    words = [arguments[0].decode(), *(argument.decode() for argument in arguments[1:])]
+    program = shlex.quote(words[0])
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
+    # Users who are not root get no sbin from sshd, where service and its like are.
+    lines.append('PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"; export PATH')
+    lines.append(
+        f"command -v {program} >/dev/null 2>&1 || {{ printf '%s -\\n' {nonce}; exit 127; }}"
+    )
+    lines.append(f"printf '%s %d\\n' {nonce} $$")
+    lines.append(f"exec {' '.join(map(shlex.quote, words))} </dev/null")
+    return ("\n".join(lines) + "\n").encode()
+
+
+class Header:
+    """Takes the start of standard output until the nonce line has been seen.
+
+    Whatever a login script printed before it is dropped.
+    """
+
+    def __init__(self, nonce: str, program: str) -> None:
+        self.nonce = nonce
+        self.program = program
+        self._mark = nonce.encode() + b" "
+        self._seen = b""
+        self.found = False
+        self.pid: int | None = None
+        """Process id, group and session on the target; None when the program does not exist."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Returns the bytes of ``data`` that belong to the command."""
+        if self.found:
+            return data
+        self._seen += data
+        start = self._seen.find(self._mark)
+        end = self._seen.find(b"\n", start) if start >= 0 else -1
+        if end < 0:
+            self._seen = self._seen[-_MOST_NOISE:]
+            return b""
+        value = self._seen[start + len(self._mark) : end].strip()
+        rest = self._seen[end + 1 :]
+        self.found, self._seen = True, b""
+        self.pid = int(value) if value.isdigit() else None
+        return rest

@@ -1,0 +1,61 @@
+"""Says whether an order may still start: only in its own session, and only while fresh.
+
+Nothing here compares clocks of two machines: the time is this machine's, counted through suspend,
+from the moment a heartbeat was sent that the orchestrator has received.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opsconductor.agent.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opsconductor.agent.order import Order
+
+_REMEMBERED = 64
+
+
+class Fence:
+    """Heartbeats sent in the current session, and which the orchestrator has received."""
+
+    def __init__(self, boottime: Callable[[], float]) -> None:
+        self._boottime = boottime
+        self._sent: dict[int, float] = {}
+        self._confirmed = 0
+        self.epoch = 0
+
+    def begin(self, epoch: int, hello_sent: float) -> None:
+        """Starts a session; its Hello counts as heartbeat 0."""
+        self.epoch = epoch
+        self._sent = {0: hello_sent}
+        self._confirmed = 0
+
+    def sent(self, number: int) -> None:
+        """Notes that a heartbeat is about to be sent."""
+        self._sent[number] = self._boottime()
+        self._sent.pop(number - _REMEMBERED, None)
+
+    def confirmed(self, number: int) -> None:
+        """Notes that the orchestrator has received a heartbeat."""
+        if number in self._sent:
+            self._confirmed = max(self._confirmed, number)
+
+    def check(self, order: Order) -> None:
+        """Raises Refusal when the order is of another session or too old to start."""
+        if order.session_epoch != self.epoch:
+            raise Refusal(
+                "STALE_EPOCH",
+                f"granted for session {order.session_epoch}, this agent is in session {self.epoch}",
+            )
+        # Grants are taken back over the same stream as echoes, so a later echo vouches for them.
+        beat = max(order.beat, self._confirmed)
+        age = self._boottime() - self._sent.get(beat, float("-inf"))
+        if age >= order.start_ttl:
+            raise Refusal(
+                "START_TTL_EXPIRED",
+                f"the orchestrator's last proof of life was {age:.1f} s ago, the order may start "
+                f"within {order.start_ttl:g} s",
+            )

@@ -1,0 +1,172 @@
+"""How an agent gets its certificate: a token once, renewals afterwards. The key never leaves it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from opsconductor.rpc.channel import AGENT_MESSAGE_BYTES, ClientTls, open_channel
+from opsconductor.rpc.errors import OpsConductorError
+from opsconductor.rpc.identity import Identity
+from opsconductor.rpc.status import from_rpc_error
+from opsconductor.v1 import agent_service_pb2 as pb
+from opsconductor.v1 import agent_service_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from opsconductor.rpc.token_file import TokenFile
+
+KEY_FILE, CERTIFICATE_FILE, CA_FILE = "agent.key", "agent.crt", "ca.crt"
+ENROLL_TIMEOUT = 20.0
+RENEW_AT = 2 / 3
+"""Share of its life after which a certificate is replaced."""
+RETRY_RENEWAL = 60.0
+_LONGEST_SLEEP = 3600.0
+
+_log = logging.getLogger(__name__)
+
+
+class NotEnrolled(OpsConductorError):
+    """The agent has no usable certificate."""
+
+    reason = "NOT_ENROLLED"
+    code = "FAILED_PRECONDITION"
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What an enrolment gave the agent."""
+
+    agent_id: str
+    name: str
+    segment: str
+
+
+async def enroll(endpoint: str, token: TokenFile, folder: Path) -> Enrolled:
+    """Makes a key in the folder, trades the token for its certificate and stores both."""
+    key, csr = _new_key(token.name or "agent")
+    tls = ClientTls(token.ca, token.certificate, token.key)
+    async with open_channel(endpoint, tls, max_receive_bytes=AGENT_MESSAGE_BYTES) as channel:
+        call: Any = pb_grpc.AgentServiceStub(channel).Enroll
+        request = pb.EnrollRequest(token=token.token, csr=csr)
+        try:
+            answer = await call(request, timeout=ENROLL_TIMEOUT, wait_for_ready=True)
+        except grpc.RpcError as exc:
+            raise from_rpc_error(exc) from exc
+    _write(folder / KEY_FILE, key)
+    _write(folder / CA_FILE, token.ca)
+    _write(folder / CERTIFICATE_FILE, answer.certificate)
+    return Enrolled(answer.agent_id, answer.name, answer.segment)
+
+
+class AgentCertificates:
+    """The key and certificate in the agent's folder."""
+
+    def __init__(self, endpoint: str, folder: Path) -> None:
+        self._endpoint = endpoint
+        self._folder = folder
+
+    def identity(self) -> Identity:
+        """Returns who the certificate says this agent is; raises NotEnrolled without one."""
+        from cryptography import x509
+
+        names = self._certificate().extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        for uri in names.value.get_values_for_type(x509.UniformResourceIdentifier):
+            if identity := Identity.parse(uri):
+                return identity
+        raise NotEnrolled(f"{self._folder / CERTIFICATE_FILE} is no certificate of an agent")
+
+    def open_channel(self) -> grpc.aio.Channel:
+        """Opens a channel with the newest certificate; raises NotEnrolled when it has expired."""
+        if self._certificate().not_valid_after_utc <= datetime.now(UTC):
+            raise NotEnrolled(
+                f"this agent's certificate expired at {self._certificate().not_valid_after_utc}; "
+                "make a token with 'opsctl agents token create' and join again"
+            )
+        tls = ClientTls.load(
+            *(self._folder / name for name in (CA_FILE, CERTIFICATE_FILE, KEY_FILE))
+        )
+        return open_channel(self._endpoint, tls, max_receive_bytes=AGENT_MESSAGE_BYTES)
+
+    async def renew_when_due(self, channel: grpc.aio.Channel) -> None:
+        """Waits for two thirds of the certificate's life, replaces it, and returns."""
+        while True:
+            certificate = self._certificate()
+            start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            left = (start + (end - start) * RENEW_AT - datetime.now(UTC)).total_seconds()
+            if left > 0:
+                # In pieces: the clock may be set meanwhile, and sleep does not count suspends.
+                await asyncio.sleep(min(left, _LONGEST_SLEEP))
+                continue
+            try:
+                await self._renew(channel)
+            except grpc.RpcError as exc:
+                _log.error("the certificate could not be renewed: %s", from_rpc_error(exc).message)
+                await asyncio.sleep(RETRY_RENEWAL)
+            else:
+                _log.info("the certificate was renewed")
+                return
+
+    async def _renew(self, channel: grpc.aio.Channel) -> None:
+        from cryptography.hazmat.primitives import serialization
+
+        key = serialization.load_pem_private_key((self._folder / KEY_FILE).read_bytes(), None)
+        call: Any = pb_grpc.AgentServiceStub(channel).RenewCertificate
+        request = pb.RenewCertificateRequest(csr=_csr(key, "agent"))
+        answer = await call(request, timeout=ENROLL_TIMEOUT)
+        _write(self._folder / CERTIFICATE_FILE, answer.certificate)
+
+    def _certificate(self) -> x509.Certificate:
+        from cryptography import x509
+
+        path = self._folder / CERTIFICATE_FILE
+        try:
+            return x509.load_pem_x509_certificate(path.read_bytes())
+        except FileNotFoundError:
+            raise NotEnrolled(f"{path} is missing; run 'opsconductor-agent join' first") from None
+        except ValueError as exc:
+            raise NotEnrolled(f"{path} cannot be read: {exc}") from exc
+
+
+def _new_key(name: str) -> tuple[bytes, bytes]:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return pem, _csr(key, name)
+
+
+def _csr(key: Any, name: str) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.x509.oid import NameOID
+
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replaces a file in one step, readable by the owner only."""
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)

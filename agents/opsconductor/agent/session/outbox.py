@@ -1,0 +1,37 @@
+"""What waits to be written to a stream; one write is under way at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from opsconductor.rpc import failpoints
+
+if TYPE_CHECKING:
+    from opsconductor.v1 import agent_service_pb2 as pb
+
+
+class Outbox:
+    """Writes frames in the order they were put in."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._frames: deque[pb.AgentFrame] = deque()
+        self._wake = asyncio.Event()
+
+    def put(self, frame: pb.AgentFrame) -> None:
+        """Sends a frame when those before it are sent."""
+        self._frames.append(frame)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Writes until cancelled or the stream ends; raises what the write raises."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._frames:
+                frame = self._frames.popleft()
+                if frame.HasField("report"):
+                    failpoints.hit("report.before_send")
+                await self._call.write(frame)

@@ -1,0 +1,101 @@
+"""Sends output on its own stream, opened when there is some, by offset and within a credit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from opsconductor.agent.session.frames import STREAM_NAMES, STREAM_VALUES
+from opsconductor.rpc.errors import NotYourAttempt, OutputConflict
+from opsconductor.rpc.status import from_rpc_error
+from opsconductor.v1 import agent_service_pb2 as pb
+from opsconductor.v1 import agent_service_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from opsconductor.agent.output import Spools
+
+AGENT_CREDIT_BYTES = 16 * 1024 * 1024
+"""Most bytes of all attempts that are sent and not yet acknowledged."""
+REOPEN_DELAY = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class OutputSender:
+    """Moves spooled output to the orchestrator for as long as a session lasts."""
+
+    def __init__(self, channel: grpc.aio.Channel, spools: Spools) -> None:
+        self._stub = pb_grpc.AgentServiceStub(channel)
+        self._spools = spools
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Sends until cancelled; a broken stream is opened again from what is acknowledged."""
+        self._spools.on_output(self._wake.set)
+        while True:
+            await self._wake.wait()
+            for spool in self._spools:
+                spool.rewind()
+            try:
+                await self._send_and_read()
+            except grpc.RpcError as exc:
+                self._judge(exc)
+            await asyncio.sleep(REOPEN_DELAY)
+            if not all(spool.delivered for spool in self._spools):
+                self._wake.set()
+
+    async def _send_and_read(self) -> None:
+        call: Any = self._stub.Output()
+        sender = asyncio.create_task(self._send(call))
+        reader = asyncio.create_task(self._read(call))
+        try:
+            done, _ = await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            call.cancel()
+            for task in (sender, reader):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, grpc.RpcError):
+                    await task
+
+    async def _send(self, call: Any) -> None:
+        while True:
+            self._wake.clear()
+            sent = False
+            for spool in self._spools:
+                credit = AGENT_CREDIT_BYTES - sum(each.unacknowledged for each in self._spools)
+                piece = spool.next_chunk() if credit > 0 else None
+                if piece is None:
+                    continue
+                stream, offset, data = piece
+                await call.write(
+                    pb.OutputChunk(
+                        attempt_id=spool.attempt_id,
+                        stream=STREAM_VALUES[stream],
+                        offset=offset,
+                        data=data,
+                    )
+                )
+                sent = True
+            if not sent:
+                await self._wake.wait()
+
+    async def _read(self, call: Any) -> None:
+        while (ack := await call.read()) is not grpc.aio.EOF:
+            name = STREAM_NAMES.get(ack.stream)
+            if name is not None:
+                self._spools.acknowledge(ack.attempt_id, name, ack.stored)
+
+    def _judge(self, exc: grpc.RpcError) -> None:
+        error = from_rpc_error(exc)
+        attempt_id = error.metadata.get("attempt_id", "")
+        if isinstance(error, OutputConflict | NotYourAttempt) and attempt_id:
+            _log.error("output of %s is given up: %s", attempt_id, error.message)
+            self._spools.discard(attempt_id)
+            return
+        _log.info("the output stream ended: %s", error.message)

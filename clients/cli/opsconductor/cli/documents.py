@@ -1,0 +1,63 @@
+"""Plan documents from files, standard input or a tool call on the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opsconductor.cli.arguments import parse_inputs
+from opsconductor.cli.failure import UsageProblem
+from opsconductor.rpc.errors import PlanInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opsconductor.client.sync_client import SyncClient
+    from opsconductor.rpc.errors import Fault
+
+
+def read_document(file: str, what: str = "plan") -> bytes:
+    """Returns the bytes of a file, or of standard input for ``-``; raises UsageProblem."""
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).expanduser().read_bytes()
+    except OSError as error:
+        raise UsageProblem(f"cannot read the {what}: {error}") from error
+
+
+def tool_document(
+    client: SyncClient, name: str, words: Sequence[str], *, target: str, segment: str
+) -> bytes:
+    """Returns a plan of one step that calls a tool.
+
+    Raises:
+        UnknownTool: There is no such tool.
+        PlanInvalid: Words are no inputs of the tool; names every mistake, with those the server
+            finds in the rest.
+    """
+    from opsconductor.cli.plain import plain
+    from opsconductor.rpc.status import fault_from_wire
+
+    tool = client.get_tool(name)
+    inputs, mistakes = parse_inputs(plain(tool.parameters), words)
+    step = {"id": tool.name, "tool": tool.name, "inputs": inputs}
+    if target:
+        step["target"] = target
+    if segment:
+        step["segment"] = segment
+    document = json.dumps({"version": "opsconductor/v1", "name": tool.name, "steps": [step]})
+    if mistakes:
+        more = [fault_from_wire(fault) for fault in client.validate(document.encode()).faults]
+        raise PlanInvalid(
+            f"these inputs do not fit {tool.name}", faults=[*mistakes, *_others(mistakes, more)]
+        )
+    return document.encode()
+
+
+def _others(mistakes: Sequence[Fault], more: Sequence[Fault]) -> list[Fault]:
+    """Returns the faults about fields that are not in the list yet."""
+    known = tuple(fault.field for fault in mistakes)
+    return [fault for fault in more if not fault.field.endswith(known)]

@@ -1,0 +1,35 @@
+"""Configuration of the orchestrator: one frozen object from arguments and OPSCONDUCTOR_* variables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything the orchestrator is told from outside."""
+
+    data_dir: Path
+    listen: str = "127.0.0.1"
+    port: int = 0
+    """0 takes a free one."""
+    hosts: tuple[str, ...] = ()
+    """Further names and addresses for the server's certificate."""
+    store_url: str = ""
+    """Empty keeps a SQLite file in the data directory."""
+    policy: str = "embedded"
+    """``embedded``, ``default`` or the path of a policy file."""
+    tools: tuple[Path, ...] = ()
+    """Further folders of tool definitions."""
+    segment: str = "local"
+    """Segment of the local agent."""
+    ready_file: Path | None = None
+    operator: str = ""
+    """Name of the local operator; empty takes the login name."""
+    tenant: str = "default"
+
+    @property
+    def database_url(self) -> str:
+        """The store's URL."""
+        return self.store_url or f"sqlite:///{self.data_dir.absolute() / 'store.sqlite'}"

@@ -1,0 +1,414 @@
+"""``advance``: what happens next in one execution, decided from its state and the time alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from opsconductor.orchestrator.domain import approval as approvals
+from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain import rolling_back
+from opsconductor.orchestrator.domain.execution import (
+    FORWARD,
+    UNDO,
+    Approval,
+    Execution,
+    StepRecord,
+)
+from opsconductor.orchestrator.domain.fold import apply
+from opsconductor.orchestrator.domain.judging import judge_forward
+from opsconductor.orchestrator.domain.states import (
+    ApprovalState,
+    AttemptState,
+    ExecutionState,
+    StepState,
+)
+from opsconductor.rpc import ids
+from opsconductor.tool_registry import expressions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from opsconductor.orchestrator.domain.compiled import CompiledStep
+
+Events = tuple[ev.Event, ...]
+
+_NOT_SUCCEEDED = (
+    StepState.FAILED,
+    StepState.TIMED_OUT,
+    StepState.UNREACHABLE,
+    StepState.CANCELLED,
+    StepState.CANCEL_UNVERIFIED,
+)
+
+
+def settle(
+    state: Execution, now: datetime, given: Sequence[ev.Event] = ()
+) -> tuple[Execution, list[ev.Recorded]]:
+    """Applies given events and then everything that follows from them, until nothing does.
+
+    Returns:
+        The settled state and all events, numbered.
+    """
+    recorded: list[ev.Recorded] = []
+    batch: Sequence[ev.Event] = given
+    while True:
+        for event in batch:
+            item = ev.Recorded(state.last_seq + 1, now, event)
+            state = apply(state, item)
+            recorded.append(item)
+        batch = advance(state, now)
+        if not batch:
+            return state, recorded
+
+
+def advance(state: Execution, now: datetime) -> Events:
+    """Returns the next events of an execution; none when it waits for something."""
+    if not state.open:
+        return _revoke_open_approvals(state)
+    for rule in _RULES:
+        if events := rule(state, now):
+            return events
+    return ()
+
+
+def next_deadline(state: Execution) -> datetime | None:
+    """Returns when ``advance`` has to be asked again although nothing happened."""
+    times = [item.expires_at for item in state.pending_approvals() if item.expires_at]
+    if not state.stopping and (limit := _plan_deadline(state)):
+        times.append(limit)
+    times += [
+        step.not_before
+        for step in state.steps.values()
+        if step.not_before and (step.state is StepState.QUEUED or step.undo_queued)
+    ]
+    return min(times, default=None)
+
+
+# Rules, in the order in which they are asked
+
+
+def _open_gates(state: Execution, now: datetime) -> Events:
+    if state.state is ExecutionState.PENDING and not state.approvals:
+        return _plan_gate(state, now)
+    if state.state is ExecutionState.APPROVAL_REQUIRED and not state.stopping:
+        asked = [item for item in state.approvals.values() if not item.step_id]
+        if asked and all(item.state is ApprovalState.SUPERSEDED for item in asked):
+            return _plan_gate(state, now)
+    return ()
+
+
+def _plan_gate(state: Execution, now: datetime) -> Events:
+    """Returns the event that asks for the plan's approval, or that records why nobody is asked."""
+    gate = state.compiled.gates.plan
+    if gate is None:
+        policy = state.compiled.policy
+        rule = "step-by-step" if state.compiled.gates.any else state.compiled.level.rule
+        return (ev.AutoApproved(rule, policy["name"], policy["version"]),)
+    return (_request(state, "", gate, now),)
+
+
+def _request(
+    state: Execution, step_id: str, gate: approvals.Gate, now: datetime
+) -> ev.ApprovalRequested:
+    revision = len(state.revisions)
+    return ev.ApprovalRequested(
+        approval_id=ids.derive("appr", state.execution_id, step_id, str(revision)),
+        step_id=step_id,
+        level=gate.level,
+        reasons=list(gate.reasons),
+        requirement=gate.requirement.to_json(),
+        requirement_text=gate.requirement.words(),
+        plan_digest=state.compiled.plan_digest,
+        step_ids=list(gate.step_ids),
+        revision=revision,
+        expires_at=_expiry(gate, now),
+    )
+
+
+def _expiry(gate: approvals.Gate, now: datetime) -> str:
+    if not gate.requirement.expires_ms:
+        return ""
+    return (now + timedelta(milliseconds=gate.requirement.expires_ms)).isoformat()
+
+
+def _judge_approvals(state: Execution, now: datetime) -> Events:
+    for request in state.pending_approvals():
+        verdict = approvals.judge(
+            approvals.Requirement.from_json(request.requirement),
+            request.decisions,
+            requester=state.requester,
+            submitted_by=state.submitted_by,
+            expires_at=request.expires_at,
+            now=now,
+        )
+        if verdict.state != ApprovalState.PENDING:
+            reason = _verdict_reason(request, verdict)
+            return (ev.ApprovalClosed(request.approval_id, verdict.state, reason),)
+    return ()
+
+
+def _verdict_reason(request: Approval, verdict: approvals.Verdict) -> str:
+    if verdict.state == ApprovalState.APPROVED:
+        return "approved by " + ", ".join(verdict.approvers)
+    if verdict.state == ApprovalState.EXPIRED:
+        return f"nobody decided in time: {verdict.missing}"
+    words = [item.reason for item in request.decisions if item.person == verdict.decided_by]
+    return f"{verdict.state.replace('_', ' ')} by {verdict.decided_by}: {words[-1]}"
+
+
+def _time_out_plan(state: Execution, now: datetime) -> Events:
+    limit = _plan_deadline(state)
+    ending = (ExecutionState.CANCELLING, ExecutionState.ROLLING_BACK)
+    if state.stopping or state.state in ending or limit is None or now < limit:
+        return ()
+    return (ev.PlanTimedOut(state.compiled.timeout_ms),)
+
+
+def _plan_deadline(state: Execution) -> datetime | None:
+    timeout = state.compiled.timeout
+    return state.started_at + timeout if timeout and state.started_at else None
+
+
+def _judge_attempts(state: Execution, now: datetime) -> Events:
+    for attempt in state.attempts.values():
+        if attempt.live or attempt.judged:
+            continue
+        record = state.steps[attempt.step_id]
+        if record.attempt_ids[-1] != attempt.attempt_id:
+            continue
+        if attempt.kind == FORWARD and record.state is StepState.RUNNING:
+            return (judge_forward(state, attempt, now),)
+        if attempt.kind == UNDO and record.state is StepState.ROLLING_BACK:
+            return (rolling_back.judge_undo(state, attempt, now),)
+    return ()
+
+
+def _cancel(state: Execution, now: datetime) -> Events:
+    if state.state is not ExecutionState.CANCELLING or _live(state):
+        return ()
+    unverified = [
+        step.step_id
+        for step in state.steps.values()
+        if step.state in (StepState.CANCEL_UNVERIFIED, StepState.UNKNOWN)
+    ]
+    undo_unknown = any(
+        attempt.kind == UNDO and attempt.state is AttemptState.UNKNOWN
+        for attempt in state.attempts.values()
+    )
+    if unverified or undo_unknown:
+        what = ", ".join(unverified) or "an undo"
+        reason = f"{state.reason}; what {what} left behind could not be verified"
+        return (*_skip_rest(state), ev.ExecutionFinished("cancel_unverified", reason))
+    return (*_skip_rest(state), ev.ExecutionFinished("cancelled", state.reason))
+
+
+def _undo(state: Execution, now: datetime) -> Events:
+    if state.state is not ExecutionState.ROLLING_BACK or _live(state):
+        return ()
+    return rolling_back.next_events(state)
+
+
+def _ask_about_unknown(state: Execution, now: datetime) -> Events:
+    if state.state is not ExecutionState.RUNNING:
+        return ()
+    for step in state.steps.values():
+        if step.state is StepState.UNKNOWN:
+            reason = (
+                f"the outcome of step {step.step_id} is unknown; look, then `opsctl runs resolve`"
+            )
+            return (ev.AttentionRequired(reason, step.step_id),)
+    return ()
+
+
+def _stop(state: Execution, now: datetime) -> Events:
+    if not _moving(state) or not _must_stop(state):
+        return ()
+    if _live(state):
+        return ()
+    mode = state.compiled.on_failure
+    skipped = _skip_rest(state)
+    if mode == "rollback" and not _refused_before_start(state):
+        return (*skipped, *rolling_back.begin(state, _stop_reason(state), "policy:on_failure"))
+    if mode == "ask" and not state.stopping:
+        reason = f"{_stop_reason(state)}; resume to go on without it, roll back, or cancel"
+        return (ev.AttentionRequired(reason),)
+    return (*skipped, ev.ExecutionFinished(_final_state(state), _stop_reason(state)))
+
+
+def _start_ready(state: Execution, now: datetime) -> Events:
+    if not _moving(state) or _must_stop(state):
+        return ()
+    events: list[ev.Event] = []
+    for step in state.compiled.steps:
+        record = state.steps[step.step_id]
+        if record.state is StepState.PENDING and _needs_ended(state, step):
+            events.append(_ready(state, step, now))
+        elif record.state is StepState.APPROVAL_REQUIRED and _gate_passed(state, step.step_id):
+            events.append(_queue(state, step))
+    return tuple(events)
+
+
+def _finish(state: Execution, now: datetime) -> Events:
+    if not _moving(state) or any(
+        not state.steps[step.step_id].ended for step in state.compiled.steps
+    ):
+        return ()
+    final = _final_state(state)
+    return (ev.ExecutionFinished(final, "" if final == "completed" else _stop_reason(state)),)
+
+
+_RULES: tuple[Callable[[Execution, datetime], Events], ...] = (
+    _open_gates,
+    _judge_approvals,
+    _time_out_plan,
+    _judge_attempts,
+    _cancel,
+    _undo,
+    _ask_about_unknown,
+    _stop,
+    _start_ready,
+    _finish,
+)
+
+
+# Their vocabulary
+
+
+def _moving(state: Execution) -> bool:
+    """Tells whether steps of the plan may start or be given up."""
+    if state.state in (ExecutionState.RUNNING, ExecutionState.QUEUED):
+        return True
+    return state.state is ExecutionState.APPROVAL_REQUIRED and (
+        bool(state.stopping)
+        or (all(item.step_id for item in state.pending_approvals())
+        and not _changes_requested(state))
+    )
+
+
+def _changes_requested(state: Execution) -> bool:
+    return any(item.state is ApprovalState.CHANGES_REQUESTED for item in state.approvals.values())
+
+
+def _live(state: Execution) -> bool:
+    return any(True for _ in state.live_attempts())
+
+
+def _must_stop(state: Execution) -> bool:
+    if state.stopping:
+        return True
+    if state.compiled.on_failure == "continue" or state.told_to_continue:
+        return False
+    return any(_failed(state))
+
+
+def _failed(state: Execution) -> list[StepRecord]:
+    return [
+        state.steps[step.step_id]
+        for step in state.compiled.steps
+        if state.steps[step.step_id].state in _NOT_SUCCEEDED
+    ]
+
+
+def _refused_before_start(state: Execution) -> bool:
+    return state.stopping in ("rejected", "expired") and state.started_at is None
+
+
+def _skip_rest(state: Execution) -> Events:
+    reason = f"not started: {state.reason or _stop_reason(state)}"
+    waiting = (StepState.PENDING, StepState.QUEUED, StepState.APPROVAL_REQUIRED)
+    return tuple(
+        ev.StepSkipped(step.step_id, reason)
+        for step in state.compiled.steps
+        if state.steps[step.step_id].state in waiting
+    )
+
+
+def _stop_reason(state: Execution) -> str:
+    if state.stopping:
+        return state.reason or state.stopping
+    sentences = [
+        f"step {step.step_id} {str(step.state).replace('_', ' ')}"
+        + (f": {step.error['message']}" if step.error else "")
+        for step in _failed(state)
+    ]
+    return "; ".join(sentences)
+
+
+def _final_state(state: Execution) -> str:
+    if state.stopping == "timeout":
+        return "timed_out"
+    if state.stopping:
+        return state.stopping
+    ended = {step.state for step in _failed(state)}
+    if not ended:
+        return "completed"
+    if ended == {StepState.TIMED_OUT}:
+        return "timed_out"
+    if ended == {StepState.UNREACHABLE}:
+        return "unreachable"
+    return "failed"
+
+
+def _needs_ended(state: Execution, step: CompiledStep) -> bool:
+    return all(state.steps[need].ended for need in step.needs)
+
+
+def _ready(state: Execution, step: CompiledStep, now: datetime) -> ev.Event:
+    """Returns what becomes of a step whose needs have ended: skipped, gated, queued or failed."""
+    missing = [need for need in step.needs if not state.steps[need].succeeded]
+    if missing:
+        return ev.StepSkipped(
+            step.step_id, f"it needs {', '.join(missing)}, which did not complete"
+        )
+    condition = step.body["if"]
+    if condition:
+        try:
+            wanted = expressions.evaluate_bool(condition, _scope(state, step))
+        except expressions.ExpressionError as exc:
+            return _failed_early(step, "CONDITION_FAILED", f"the condition {condition!r}: {exc}")
+        if not wanted:
+            return ev.StepSkipped(step.step_id, f"its condition {condition} is false", True)
+    gate = state.compiled.gates.steps.get(step.step_id)
+    if gate is not None and not _gate_passed(state, step.step_id):
+        return _request(state, step.step_id, gate, now)
+    return _queue(state, step)
+
+
+def _gate_passed(state: Execution, step_id: str) -> bool:
+    return any(
+        item.step_id == step_id and item.state is ApprovalState.APPROVED
+        for item in state.approvals.values()
+    )
+
+
+def _queue(state: Execution, step: CompiledStep) -> ev.Event:
+    body = step.body
+    try:
+        late = {
+            name: expressions.interpolate(body["inputs"][name], _scope(state, step))
+            for name in body["late"]
+        }
+    except expressions.ExpressionError as exc:
+        if state.steps[step.step_id].state is StepState.APPROVAL_REQUIRED:
+            return ev.StepSkipped(step.step_id, f"an input could not be resolved: {exc}")
+        return _failed_early(step, "INPUT_UNRESOLVED", f"an input could not be resolved: {exc}")
+    return ev.StepQueued(step.step_id, late)
+
+
+def _scope(state: Execution, step: CompiledStep) -> dict[str, object]:
+    return {**state.scope(), "target": step.body["target"] or {}}
+
+
+def _failed_early(step: CompiledStep, code: str, message: str) -> ev.StepFinished:
+    error = {"code": code, "message": message, "error_class": "non_retryable"}
+    return ev.StepFinished(step.step_id, "failed", error)
+
+
+def _revoke_open_approvals(state: Execution) -> Events:
+    return tuple(
+        ev.ApprovalClosed(item.approval_id, "revoked", "the execution ended")
+        for item in state.approvals.values()
+        if item.state in (ApprovalState.PENDING, ApprovalState.CHANGES_REQUESTED)
+    )

@@ -1,0 +1,87 @@
+"""A step with its calls bound and its risk computed: validation judges it, compile writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from opsconductor.orchestrator.domain.plan import Step, ToolCall
+from opsconductor.orchestrator.domain.risk import READ_ONLY, StepRisk, step_risk
+from opsconductor.orchestrator.domain.undo import BoundUndo, bind_undo
+
+if TYPE_CHECKING:
+    from opsconductor.orchestrator.domain.bind import Binder, BoundCall
+    from opsconductor.orchestrator.domain.references import Reach
+
+
+@dataclass(frozen=True)
+class BoundStep:
+    """A step of which every part is known."""
+
+    step: Step
+    call: BoundCall
+    undo: BoundUndo
+    precheck: BoundCall | None
+    verify: BoundCall | None
+    environment: str
+    """Of the target, else of the plan; empty when neither says."""
+
+    @cached_property
+    def risk(self) -> StepRisk:
+        """The computed risk."""
+        undo = self.undo.call
+        return step_risk(
+            self.call.risk,
+            undo=undo.risk if undo else None,
+            undo_strategy=self.undo.strategy,
+            irreversible=self.step.irreversible,
+            environment=self.environment,
+        )
+
+
+def bind_step(binder: Binder, step: Step, reach: Reach) -> BoundStep | None:
+    """Returns a step bound; None when its own call cannot be. Faults of all parts are recorded."""
+    call = binder.step(step, reach)
+    own = call.target_name if call else step.target
+    precheck = _reading(binder, step.precheck, "precheck", own, step.id)
+    verify = _reading(binder, step.verify, "verify", own, step.id)
+    if call is None:
+        if step.undo and step.undo.call:
+            binder.call(step.undo.call, own, step.id)
+        return None
+    undo = bind_undo(binder, step, call)
+    environment = str((call.target or {}).get("environment") or binder.plan.environment)
+    return BoundStep(step, call, undo, precheck, verify, environment)
+
+
+def bind_rollback(binder: Binder, call: ToolCall, step_id: str) -> BoundStep | None:
+    """Returns a plan-level rollback call as a step of its own."""
+    bound = binder.call(call, "", "")
+    if bound is None:
+        return None
+    step = Step(
+        id=step_id, tool=call.tool, target=call.target, inputs=call.inputs, success=call.success
+    )
+    environment = str((bound.target or {}).get("environment") or binder.plan.environment)
+    undo = BoundUndo("not_needed", "it is an undo itself")
+    return BoundStep(step, bound, undo, None, None, environment)
+
+
+def _reading(
+    binder: Binder, call: ToolCall | None, what: str, own: str, step_id: str
+) -> BoundCall | None:
+    """Binds a precheck or verify call, which may only read."""
+    if call is None:
+        return None
+    bound = binder.call(call, own, step_id)
+    if bound is not None and bound.risk.risk_class != READ_ONLY:
+        binder.findings.fault(
+            "NOT_READ_ONLY",
+            f"{call.path}.tool",
+            step=step_id,
+            found=f"{bound.tool.name}, which is {bound.risk.risk_class}",
+            expected=f"a call that only reads, because a {what} is not approved by itself",
+        )
+        return None
+    return bound

@@ -1,0 +1,132 @@
+"""What the end of an attempt means for its step: completed, given up, tried again, or unknown."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain.execution import FORWARD, Attempt, Execution
+from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from opsconductor.orchestrator.domain.compiled import CompiledStep
+
+REQUEUE_CODES = frozenset(
+    {
+        "START_TTL_EXPIRED",
+        "STALE_EPOCH",
+        "AGENT_DRAINING",
+        "AGENT_FULL",
+        "AGENT_STOPPING",
+        "TAKEN_BACK",
+        "DISK_FULL",
+    }
+)
+"""Refusals that say nothing about the step: it may be granted again, here or elsewhere."""
+
+REQUEUE_DELAY = timedelta(milliseconds=500)
+READ_ATTEMPTS_AFTER_UNKNOWN = 5
+"""A read whose agent died is tried again at most so often in total."""
+
+
+def judge_forward(state: Execution, attempt: Attempt, now: datetime) -> ev.Event:
+    """Returns the event that an ended forward attempt leads to."""
+    step = state.compiled_step(attempt.step_id)
+    if attempt.state is AttemptState.COMPLETED:
+        return ev.StepFinished(step.step_id, "completed", None, attempt.output)
+    if attempt.state is AttemptState.NOT_STARTED:
+        return _not_started(state, step, attempt, now)
+    if _may_retry(state, step, attempt):
+        wait = delay(step.body["retry"], tries(state, step.step_id), attempt.attempt_id)
+        reason = (attempt.error or {}).get("message") or str(attempt.state)
+        return ev.RetryScheduled(step.step_id, (now + wait).isoformat(), reason)
+    final = attempt.state
+    if final is AttemptState.UNKNOWN and not step.changes:
+        final = AttemptState.FAILED
+    return ev.StepFinished(step.step_id, str(final), attempt.error, attempt.output)
+
+
+def tries(state: Execution, step_id: str) -> int:
+    """Returns how many forward attempts of a step have started or may have."""
+    return sum(
+        1
+        for attempt in state.attempts_of(step_id, FORWARD)
+        if attempt.state is not AttemptState.NOT_STARTED
+    )
+
+
+def delay(retry: Mapping[str, Any], number: int, seed: str) -> timedelta:
+    """Returns the wait before the next attempt.
+
+    Args:
+        retry: The body's retry section, times in milliseconds.
+        number: Attempts made so far, from 1.
+        seed: Makes the jitter of this attempt; the same seed gives the same wait, so a replay agrees.
+    """
+    base = float(retry["base_ms"])
+    if retry["backoff"] == "linear":
+        wait = base + retry["increment_ms"] * (number - 1)
+    elif retry["backoff"] == "exponential":
+        wait = base * float(retry["factor"]) ** min(number - 1, 60)
+    else:
+        wait = base
+    if retry["max_ms"]:
+        wait = min(wait, retry["max_ms"])
+    if retry["jitter"]:
+        share = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") / 2**32
+        wait *= 0.5 + share / 2
+    return timedelta(milliseconds=min(wait, 86_400_000.0))
+
+
+def _not_started(state: Execution, step: CompiledStep, attempt: Attempt, now: datetime) -> ev.Event:
+    code = (attempt.error or {}).get("code", "")
+    if _ending(state):
+        return ev.StepFinished(step.step_id, "cancelled", attempt.error)
+    if code in REQUEUE_CODES:
+        return ev.RetryScheduled(step.step_id, (now + REQUEUE_DELAY).isoformat(), code)
+    return ev.StepFinished(step.step_id, "failed", attempt.error)
+
+
+def _ending(state: Execution) -> bool:
+    return bool(state.stopping) or state.state is ExecutionState.CANCELLING
+
+
+def _may_retry(state: Execution, step: CompiledStep, attempt: Attempt) -> bool:
+    if _ending(state) or attempt.state in (
+        AttemptState.CANCELLED,
+        AttemptState.CANCEL_UNVERIFIED,
+    ):
+        return False
+    made = tries(state, step.step_id)
+    if attempt.state is AttemptState.UNKNOWN:
+        return not step.changes and made < READ_ATTEMPTS_AFTER_UNKNOWN
+    if made >= step.body["retry"]["max_attempts"]:
+        return False
+    safe = attempt.effects == "none" or step.body["idempotent"]
+    if attempt.state is AttemptState.TIMED_OUT and step.changes:
+        return False
+    return safe and _matches(step.body["retry"]["on"], attempt)
+
+
+def _matches(wanted: list[str], attempt: Attempt) -> bool:
+    """Tells whether a failure is one the step retries on: any, a class, a state, a code or a pattern."""
+    error = attempt.error or {}
+    if not wanted:
+        return error.get("error_class") != "non_retryable"
+    names = {str(attempt.state), error.get("error_class"), error.get("code")}
+    names |= {"timeout"} if attempt.state is AttemptState.TIMED_OUT else set()
+    message = error.get("message", "")
+    return any(item in names or _found(item, message) for item in wanted)
+
+
+def _found(pattern: str, message: str) -> bool:
+    try:
+        return re.search(pattern, message) is not None
+    except re.error:
+        return pattern in message

@@ -1,0 +1,114 @@
+"""Reads a policy document into a Policy and tells every mistake at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from opsconductor.orchestrator.domain.findings import Findings, shown
+from opsconductor.orchestrator.domain.plan import MAX_STEPS
+from opsconductor.orchestrator.domain.policy import DEFAULT_POLICY, HIGHEST_LEVEL, Policy, Rule
+from opsconductor.orchestrator.domain.risk import LEVELS
+from opsconductor.orchestrator.domain.section import Section
+from opsconductor.rpc.errors import DocumentInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_EXPIRY_BOUNDS = (timedelta(minutes=1), timedelta(days=90))
+_KEYS = (
+    "name",
+    "version",
+    "rules",
+    "requester_may_approve",
+    "people",
+    "groups",
+    "operator_stands_for_groups",
+    "expires",
+    "max_steps",
+)
+_RULE_KEYS = ("name", "level", "risk", "points", "production", "irreversible")
+
+
+def read_policy(document: Mapping[str, Any], lines: Mapping[str, int] | None = None) -> Policy:
+    """Reads a policy document.
+
+    Raises:
+        DocumentInvalid: It has faults; all of them are told.
+    """
+    findings = Findings(lines or {})
+    section = Section(document, "", "", findings)
+    section.refuse_unknown(_KEYS)
+    policy = Policy(
+        name=section.identifier("name", required=True),
+        version=section.identifier("version", required=True),
+        rules=_rules(section),
+        requester_may_approve=frozenset(_levels(section)) or frozenset({1}),
+        people=_people(section),
+        groups=_groups(section),
+        operator_stands_for_groups=section.boolean("operator_stands_for_groups", default=False),
+        expires=section.duration("expires", _EXPIRY_BOUNDS) or DEFAULT_POLICY.expires,
+        max_steps=section.integer("max_steps", MAX_STEPS, (1, MAX_STEPS)),
+    )
+    if findings.faults:
+        raise DocumentInvalid("The policy has faults.", faults=findings.all_faults())
+    return policy
+
+
+def _rules(section: Section) -> tuple[Rule, ...]:
+    items: Sequence[Any] = section.items("rules", "a list of rules")
+    rules = []
+    for index, item in enumerate(items):
+        inside = section.enter(f"rules[{index}]", item)
+        if inside is None:
+            continue
+        inside.refuse_unknown(_RULE_KEYS)
+        risk = inside.texts("risk", "a list of " + " | ".join(LEVELS))
+        for word in set(risk) - set(LEVELS):
+            inside.fault("ENUM", "risk", found=shown(word), expected=" | ".join(LEVELS))
+        rules.append(
+            Rule(
+                name=inside.identifier("name", required=True),
+                level=inside.integer("level", HIGHEST_LEVEL, (0, HIGHEST_LEVEL)),
+                risk=risk,
+                points=inside.integer("points", 0, (0, MAX_STEPS)),
+                production=inside.boolean("production", default=False),
+                irreversible=inside.boolean("irreversible", default=False),
+            )
+        )
+    if not items:
+        section.fault("MISSING", "rules", expected="at least one rule")
+    return tuple(rules)
+
+
+def _levels(section: Section) -> list[int]:
+    levels = section.items("requester_may_approve", "a list of levels")
+    for index, level in enumerate(levels):
+        if isinstance(level, bool) or level not in (1, 2, 3):
+            section.fault(
+                "RANGE", f"requester_may_approve[{index}]", found=shown(level), expected="1, 2 or 3"
+            )
+    return [level for level in levels if isinstance(level, int)]
+
+
+def _people(section: Section) -> dict[int, int]:
+    inside = section.inside("people")
+    if inside is None:
+        return {}
+    inside.refuse_unknown(("1", "2", "3"))
+    return {
+        level: inside.integer(str(level), 1, (1, 100))
+        for level in (1, 2, 3)
+        if str(level) in inside.data
+    }
+
+
+def _groups(section: Section) -> dict[str, tuple[str, ...]]:
+    inside = section.inside("groups")
+    if inside is None:
+        return {}
+    return {
+        name: inside.texts(name, "a list of people")
+        for name in inside.data
+        if isinstance(name, str)
+    }

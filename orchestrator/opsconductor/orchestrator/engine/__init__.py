@@ -1,0 +1,1 @@
+"""The engine: commits what the domain decides, then makes it happen."""

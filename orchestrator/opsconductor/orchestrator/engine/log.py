@@ -1,0 +1,51 @@
+"""Events on their way to the store: JSON, numbered, hash-chained; and what they say to people."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.store.rows import StoredEvent
+from opsconductor.rpc import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+CHAIN_DOMAIN = b"opsc/audit/1\0"
+GENESIS = ""
+"""The hash before the first event of a chain."""
+
+
+def chain(
+    previous: str, execution_id: str, recorded: Iterable[ev.Recorded]
+) -> tuple[tuple[StoredEvent, ...], str]:
+    """Returns events as the store keeps them, and the new head.
+
+    The hash of an event is SHA-256 over the domain, the hash before it, and the canonical JSON of
+    {execution_id, seq, time, type, data}, so that no event can be altered, moved or left out unseen.
+    """
+    stored = []
+    for item in recorded:
+        name = ev.name_of(item.event)
+        data = ev.to_json(item.event)
+        line = canonical.dumps(
+            {
+                "execution_id": execution_id,
+                "seq": item.seq,
+                "time": item.at.isoformat(),
+                "type": name,
+                "data": data,
+            }
+        )
+        previous = hashlib.sha256(CHAIN_DOMAIN + previous.encode() + line).hexdigest()
+        stored.append(StoredEvent(item.seq, name, item.at, canonical.dumps(data), previous))
+    return tuple(stored), previous
+
+
+def read(stored: Sequence[StoredEvent]) -> list[ev.Recorded]:
+    """Returns stored events as the domain knows them."""
+    return [
+        ev.Recorded(item.seq, item.time, ev.from_json(item.type, canonical.loads(item.data)))
+        for item in stored
+    ]

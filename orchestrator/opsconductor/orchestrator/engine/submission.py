@@ -1,0 +1,131 @@
+"""Submission: a plan becomes an execution, once per request id."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.store.base import RequestIdTaken
+from opsconductor.rpc import canonical, ids
+from opsconductor.rpc.errors import RequestIdReused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.engine.engine import Engine
+    from opsconductor.orchestrator.engine.planning import Planner
+    from opsconductor.orchestrator.store.store import Store
+    from opsconductor.rpc.errors import Fault
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a caller asks to be run."""
+
+    source: bytes | Any
+    tenant: str
+    requester: str
+    submitted_by: str
+    request_id: str = ""
+    external_id: str = ""
+    traceparent: str = ""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The execution of a submission."""
+
+    execution: Execution
+    already: bool
+    warnings: tuple[Fault, ...] = ()
+
+
+class Submissions:
+    """Accepts plans."""
+
+    def __init__(
+        self, store: Store, planner: Planner, engine: Engine, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._planner = planner
+        self._engine = engine
+        self._clock = clock
+
+    async def submit(self, submission: Submission) -> Accepted:
+        """Starts an execution; the same request id gives the first one again.
+
+        Raises:
+            PlanInvalid: The plan has faults.
+            NoAgent: A step's target cannot be reached by any known agent.
+            RequestIdReused: The request id was used for another plan.
+            StoreUnavailable: Nothing was started.
+        """
+        fingerprint = _fingerprint(submission)
+        if earlier := await self._earlier(submission, fingerprint):
+            return Accepted(earlier, already=True)
+        judged = await self._planner.judge(submission.source, submission.tenant)
+        self._planner.require_agents(judged.compiled, submission.tenant)
+        trace_id, parent = _trace(submission.traceparent)
+        event = ev.Submitted(
+            execution_id=ids.mint("exec", self._clock()),
+            tenant=submission.tenant,
+            external_id=submission.external_id,
+            plan_document=judged.document,
+            compiled=judged.compiled.to_json(),
+            requester=submission.requester,
+            submitted_by=submission.submitted_by,
+            trace_id=trace_id,
+            span_id=secrets.token_hex(8),
+            parent_span_id=parent,
+            request_id=submission.request_id,
+            request_hash=fingerprint,
+        )
+        try:
+            state = await self._engine.begin(event)
+        except RequestIdTaken:
+            # Another call with the same key was faster.
+            earlier = await self._earlier(submission, fingerprint)
+            if earlier is None:
+                raise
+            return Accepted(earlier, already=True)
+        return Accepted(state, already=False, warnings=judged.warnings)
+
+    async def _earlier(self, submission: Submission, fingerprint: str) -> Execution | None:
+        if not submission.request_id:
+            return None
+        row = await self._store.execution_by_request(submission.tenant, submission.request_id)
+        if row is None:
+            return None
+        if row.request_hash != fingerprint:
+            raise RequestIdReused(
+                f"request_id {submission.request_id} was used for execution {row.execution_id} with "
+                "another plan; use a new request_id to run this one",
+                metadata={"execution_id": row.execution_id},
+            )
+        return await self._engine.execution(row.execution_id)
+
+
+def _fingerprint(submission: Submission) -> str:
+    source = submission.source
+    data = source if isinstance(source, bytes) else canonical.dumps(source)
+    return hashlib.sha256(data + b"\0" + submission.external_id.encode()).hexdigest()
+
+
+def _trace(traceparent: str) -> tuple[str, str]:
+    """Returns (trace id, parent span id): the caller's, or a fresh trace without a parent.
+
+    Form: https://www.w3.org/TR/trace-context/#traceparent-header
+    """
+    parts = traceparent.split("-")
+    if len(parts) == 4 and _hex(parts[1], 32) and _hex(parts[2], 16):
+        return parts[1], parts[2]
+    return secrets.token_hex(16), ""
+
+
+def _hex(text: str, length: int) -> bool:
+    return len(text) == length and set(text) <= set("0123456789abcdef") and set(text) != {"0"}

@@ -1,0 +1,1 @@
+"""The gRPC services: wire messages in, engine calls, wire messages out."""

@@ -1,0 +1,121 @@
+"""ToolService. See tool_service.proto."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opsconductor.orchestrator.domain.risk import step_risk
+from opsconductor.orchestrator.domain.targets import resolve_target
+from opsconductor.orchestrator.servicers import wire
+from opsconductor.rpc.errors import PlanInvalid
+from opsconductor.rpc.identity import identity_of
+from opsconductor.tool_registry import render
+from opsconductor.tool_registry import risk as tool_risk
+from opsconductor.tool_registry.inputs import check_inputs
+from opsconductor.v1 import plan_service_pb2 as plan_pb
+from opsconductor.v1 import tool_service_pb2 as pb
+from opsconductor.v1 import tool_service_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import grpc
+
+    from opsconductor.orchestrator.engine.planning import Planner
+    from opsconductor.tool_registry.model import Tool
+    from opsconductor.tool_registry.risk import CallRisk
+
+
+class ToolServicer(pb_grpc.ToolServiceServicer):
+    """Shows the tool registry."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+
+    async def List(  # noqa: N802
+        self, request: pb.ListToolsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListToolsResponse:
+        """See tool_service.proto."""
+        size = wire.page_size(request.page_size, 500, 500)
+        tools = [
+            tool
+            for tool in sorted(self._planner.registry.tools, key=lambda tool: tool.name)
+            if request.category in ("", tool.category)
+            and request.platform in ("", tool.platform)
+            and tool.name > request.page_token
+        ]
+        more = tools[size - 1].name if len(tools) > size else ""
+        return pb.ListToolsResponse(
+            tools=[_tool(tool) for tool in tools[:size]], next_page_token=more
+        )
+
+    async def Get(  # noqa: N802
+        self, request: pb.GetToolRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetToolResponse:
+        """See tool_service.proto."""
+        tool = self._planner.registry.get(request.name)
+        message = _tool(tool)
+        message.definition = tool.source
+        return pb.GetToolResponse(tool=message)
+
+    async def Search(  # noqa: N802
+        self, request: pb.SearchToolsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.SearchToolsResponse:
+        """See tool_service.proto."""
+        size = wire.page_size(request.page_size, 20, 500)
+        found = self._planner.registry.search(request.query, size)
+        return pb.SearchToolsResponse(tools=[_tool(tool) for tool in found])
+
+    async def Render(  # noqa: N802
+        self, request: pb.RenderRequest, context: grpc.aio.ServicerContext
+    ) -> pb.RenderResponse:
+        """See tool_service.proto."""
+        tool = self._planner.registry.get(request.name)
+        inputs, faults = check_inputs(tool, wire.plain(request.inputs))
+        if faults:
+            raise PlanInvalid(f"the inputs of {tool.name} have faults", faults=faults)
+        target: Mapping[str, Any] | None = None
+        if request.target:
+            assets = await self._planner.assets(identity_of(context).tenant)
+            target = resolve_target(request.target, assets)
+        rendered = render.render(tool, inputs, target)
+        return pb.RenderResponse(
+            command=render.command_line(rendered),
+            argv=list(getattr(rendered, "argv", ())),
+            risk=_risk(tool_risk.assess(tool, inputs)),
+        )
+
+
+def _tool(tool: Tool) -> pb.Tool:
+    return pb.Tool(
+        name=tool.name,
+        version=tool.version,
+        description=tool.description,
+        platform=tool.platform,
+        category=tool.category,
+        location=tool.location,
+        method=tool.method,
+        requires_target=tool.requires_target,
+        parameters=wire.struct(tool.parameters),
+        risk=_risk(tool_risk.assess(tool, {})),
+        digest=tool.digest,
+        aliases=list(tool.aliases),
+        use_cases=list(tool.use_cases),
+        timeout=wire.duration(tool.timeout),
+        undo=_undo(tool),
+    )
+
+
+def _undo(tool: Tool) -> str:
+    undo = tool.undo
+    return undo if isinstance(undo, str) else str(getattr(undo, "strategy", "") or "none")
+
+
+def _risk(call: CallRisk) -> plan_pb.Risk:
+    computed = step_risk(
+        call, undo=None, undo_strategy="", irreversible=False, environment="unknown"
+    )
+    risk = wire.risk(computed)
+    del risk.reasons[:]
+    risk.reasons.extend(call.reasons)
+    return risk

@@ -1,0 +1,1 @@
+"""Migration scripts, run by ``store.migrate``; a new one extends the last and never changes it."""

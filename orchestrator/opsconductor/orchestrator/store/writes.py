@@ -1,0 +1,193 @@
+"""What each operation does to the tables.
+
+Operations of the hot path only add rows, which are written together, one statement per table. The
+others are rare and run at once, in their order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import TextClause, bindparam, delete, select, text, update
+
+from opsconductor.orchestrator.store import base, rows, schema
+from opsconductor.orchestrator.store.output import OutputFold, Stream
+from opsconductor.rpc.errors import NotFound, TokenInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from sqlalchemy import Connection, Table
+
+
+def _statement(table: Table, names: Iterable[str], conflict: str) -> TextClause:
+    columns = [table.c[name] for name in names]
+    quoted = ", ".join(f'"{column.name}"' for column in columns)
+    values = ", ".join(f":{column.name}" for column in columns)
+    sql = f"INSERT INTO {table.name} ({quoted}) VALUES ({values}) {conflict}"  # noqa: S608 - own names
+    return text(sql).bindparams(*(bindparam(c.name, type_=c.type) for c in columns))
+
+
+def _upsert(table: Table, names: tuple[str, ...], *key: str) -> TextClause:
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in key)
+    return _statement(table, names, f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}")
+
+
+class _Projection:
+    """Upserts rows of one dataclass into its table."""
+
+    def __init__(self, table: Table, row: type, *key: str, leave: str = "") -> None:
+        self.names = tuple(item.name for item in fields(row) if item.name != leave)
+        self.statement = _upsert(table, self.names, *key)
+        self._values = attrgetter(*self.names)
+
+    def parameters(self, row: object) -> dict[str, Any]:
+        return dict(zip(self.names, self._values(row), strict=True))
+
+
+_EVENT_NAMES = ("execution_id", "seq", "type", "time", "data", "hash")
+_INSERT_EVENT = _statement(schema.events, _EVENT_NAMES, "")
+_EXECUTION = _Projection(schema.executions, rows.ExecutionRow, "execution_id")
+_APPROVAL = _Projection(schema.approvals, rows.ApprovalRow, "approval_id")
+_ATTEMPT = _Projection(schema.attempts, rows.AttemptRow, "attempt_id")
+_AGENT = _Projection(schema.agents, rows.AgentRow, "agent_id", leave="session_epoch")
+_ASSET = _Projection(schema.assets, base.PutAsset, "tenant", "name")
+_META = _Projection(schema.meta, base.SetMeta, "key")
+_TOKEN_NAMES = ("token_hash", "tenant", "name", "segment", "expire_time")
+_INSERT_TOKEN = _statement(schema.join_tokens, _TOKEN_NAMES, "ON CONFLICT (token_hash) DO NOTHING")
+
+
+class Writes:
+    """The writes of one transaction, gathered and then flushed."""
+
+    def __init__(self, connection: Connection, lengths: Mapping[Stream, int]) -> None:
+        self.connection = connection
+        self.output = OutputFold(connection, lengths)
+        self._rows: dict[TextClause, list[dict[str, Any]]] = {}
+
+    def apply(self, op: base.Op) -> Any:
+        """Takes one operation and returns its result; raises what its docstring names."""
+        return _APPLY[type(op)](self, op)
+
+    def add(self, statement: TextClause, parameters: dict[str, Any]) -> None:
+        """Adds a row to those that are written together."""
+        self._rows.setdefault(statement, []).append(parameters)
+
+    def flush(self) -> None:
+        """Writes what was gathered."""
+        for statement, parameters in self._rows.items():
+            self.connection.execute(statement, parameters)
+        self._rows.clear()
+        self.output.flush()
+
+
+def _append_events(writes: Writes, op: base.AppendEvents) -> None:
+    for item in op.events:
+        values = (op.execution_id, item.seq, item.type, item.time, item.data, item.hash)
+        writes.add(_INSERT_EVENT, dict(zip(_EVENT_NAMES, values, strict=True)))
+
+
+def _put_execution(writes: Writes, op: base.PutExecution) -> None:
+    parameters = _EXECUTION.parameters(op.row)
+    parameters["search_text"] = op.row.search_text.lower()
+    writes.add(_EXECUTION.statement, parameters)
+
+
+def _put_approval(writes: Writes, op: base.PutApproval) -> None:
+    writes.add(_APPROVAL.statement, _APPROVAL.parameters(op.row))
+
+
+def _put_attempt(writes: Writes, op: base.PutAttempt) -> None:
+    writes.add(_ATTEMPT.statement, _ATTEMPT.parameters(op.row))
+
+
+def _append_output(writes: Writes, op: base.AppendOutput) -> int:
+    return writes.output.append(op)
+
+
+def _put_agent(writes: Writes, op: base.PutAgent) -> None:
+    writes.connection.execute(_AGENT.statement, _AGENT.parameters(op.row))
+
+
+_BUMP = (
+    update(schema.agents)
+    .where(schema.agents.c.agent_id == bindparam("id"))
+    .values(session_epoch=schema.agents.c.session_epoch + 1)
+    .returning(schema.agents.c.session_epoch)
+)
+
+
+def _bump_session_epoch(writes: Writes, op: base.BumpSessionEpoch) -> int:
+    epoch = writes.connection.execute(_BUMP, {"id": op.agent_id}).scalar()
+    if epoch is None:
+        raise NotFound(f"there is no agent {op.agent_id}")
+    return int(epoch)
+
+
+def _create_join_token(writes: Writes, op: base.CreateJoinToken) -> None:
+    parameters = {name: getattr(op, name) for name in _TOKEN_NAMES}
+    writes.connection.execute(_INSERT_TOKEN, parameters)
+
+
+_TOKEN = schema.join_tokens.c
+_REDEEM = (
+    update(schema.join_tokens)
+    .where(
+        _TOKEN.token_hash == bindparam("hash"),
+        _TOKEN.agent_id.is_(None) | (_TOKEN.agent_id == bindparam("agent")),
+        _TOKEN.expire_time > bindparam("now", type_=schema.Instant),
+    )
+    .values(agent_id=bindparam("agent"))
+    .returning(_TOKEN.tenant, _TOKEN.name, _TOKEN.segment)
+)
+_TOKEN_STATE = select(_TOKEN.agent_id).where(_TOKEN.token_hash == bindparam("hash"))
+
+
+def _redeem_join_token(writes: Writes, op: base.RedeemJoinToken) -> rows.JoinGrant:
+    row = writes.connection.execute(
+        _REDEEM, {"hash": op.token_hash, "agent": op.agent_id, "now": op.now}
+    ).first()
+    if row is not None:
+        return rows.JoinGrant(*row)
+    state = writes.connection.execute(_TOKEN_STATE, {"hash": op.token_hash}).first()
+    if state is None:
+        raise TokenInvalid("the join token is not known")
+    raise TokenInvalid(
+        "the join token has expired" if state[0] is None else "the join token was used before"
+    )
+
+
+def _put_asset(writes: Writes, op: base.PutAsset) -> None:
+    writes.connection.execute(_ASSET.statement, _ASSET.parameters(op))
+
+
+_DELETE_ASSET = delete(schema.assets).where(
+    schema.assets.c.tenant == bindparam("tenant"), schema.assets.c.name == bindparam("name")
+)
+
+
+def _delete_asset(writes: Writes, op: base.DeleteAsset) -> bool:
+    found = writes.connection.execute(_DELETE_ASSET, {"tenant": op.tenant, "name": op.name})
+    return found.rowcount > 0
+
+
+def _set_meta(writes: Writes, op: base.SetMeta) -> None:
+    writes.connection.execute(_META.statement, _META.parameters(op))
+
+
+_APPLY: Mapping[type, Callable[[Writes, Any], Any]] = {
+    base.AppendEvents: _append_events,
+    base.PutExecution: _put_execution,
+    base.PutApproval: _put_approval,
+    base.PutAttempt: _put_attempt,
+    base.AppendOutput: _append_output,
+    base.PutAgent: _put_agent,
+    base.BumpSessionEpoch: _bump_session_epoch,
+    base.CreateJoinToken: _create_join_token,
+    base.RedeemJoinToken: _redeem_join_token,
+    base.PutAsset: _put_asset,
+    base.DeleteAsset: _delete_asset,
+    base.SetMeta: _set_meta,
+}

@@ -1,0 +1,340 @@
+"""A real gRPC server that answers from a script: what opsctl sees without an orchestrator."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from opsconductor.rpc import canonical
+from opsconductor.rpc.errors import NotFound, OpsConductorError, UnknownTool
+from opsconductor.rpc.status import to_status
+from opsconductor.v1 import (
+    agent_admin_service_pb2 as agents,
+)
+from opsconductor.v1 import (
+    agent_admin_service_pb2_grpc,
+    approval_service_pb2_grpc,
+    execution_service_pb2_grpc,
+    inventory_service_pb2_grpc,
+    plan_service_pb2_grpc,
+    tool_service_pb2_grpc,
+)
+from opsconductor.v1 import approval_service_pb2 as approvals
+from opsconductor.v1 import execution_service_pb2 as executions
+from opsconductor.v1 import inventory_service_pb2 as inventory
+from opsconductor.v1 import plan_service_pb2 as plans
+from opsconductor.v1 import tool_service_pb2 as tools
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXECUTION = "exec_00000000000000000000000001"
+APPROVAL = "appr_00000000000000000000000001"
+
+RUNNING = (executions.EXECUTION_STATE_RUNNING, executions.STEP_STATE_RUNNING)
+
+
+@dataclass
+class Script:
+    """What the server knows and what it was asked."""
+
+    execution: executions.Execution = field(
+        default_factory=lambda: executions.Execution(
+            execution_id=EXECUTION,
+            plan_id="plan-1",
+            name="a plan",
+            state=executions.EXECUTION_STATE_COMPLETED,
+            requester="alice",
+            trace_id="ab" * 16,
+            steps=[
+                executions.StepStatus(
+                    step_id="one", tool="ping", state=executions.STEP_STATE_COMPLETED
+                )
+            ],
+        )
+    )
+    events: list[executions.WatchResponse] = field(default_factory=list)
+    pieces: list[executions.ReadOutputResponse] = field(default_factory=list)
+    tools: list[tools.Tool] = field(default_factory=list)
+    agents: list[agents.Agent] = field(default_factory=list)
+    approval: approvals.GetApprovalResponse | None = None
+    preview: plans.PreviewResponse = field(default_factory=plans.PreviewResponse)
+    faults: list[plans.Fault] = field(default_factory=list)
+    error: OpsConductorError | None = None
+    """Raised by whatever is called next."""
+    after_approval: list[executions.WatchResponse] = field(default_factory=list)
+    final_state: int = executions.EXECUTION_STATE_COMPLETED
+    hold: bool = False
+    """Whether Watch stays open after its events."""
+    submitted: list[executions.SubmitRequest] = field(default_factory=list)
+    decisions: list[approvals.DecideRequest] = field(default_factory=list)
+    calls: list[Any] = field(default_factory=list)
+    decided: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def document(self) -> dict[str, Any]:
+        """Returns the plan that was submitted last."""
+        value: dict[str, Any] = json.loads(self.submitted[-1].plan.document)
+        return value
+
+    def happened(
+        self, states: tuple[int, int], step: str = "one", summary: str = "", progress: int = 0
+    ) -> None:
+        """Adds an event."""
+        self.events.append(self._event(len(self.events) + 1, states, step, summary, progress))
+
+    def asks_for_approval(self) -> None:
+        """Makes the execution wait for an approval of its one step."""
+        body = canonical.dumps({"v": 1, "step_id": "one", "tool": "x", "inputs": {"a": 1}})
+        manifest = canonical.dumps(
+            {
+                "v": 1,
+                "tenant": "default",
+                "plan_id": "plan-1",
+                "steps": [
+                    {"id": "one", "digest": canonical.digest(canonical.STEP_DOMAIN, body)},
+                ],
+                "rollback": [],
+            }
+        )
+        self.approval = approvals.GetApprovalResponse(
+            approval=approvals.ApprovalRequest(
+                approval_id=APPROVAL,
+                execution_id=EXECUTION,
+                level=2,
+                state=approvals.APPROVAL_STATE_PENDING,
+                plan_digest=canonical.digest(canonical.MANIFEST_DOMAIN, manifest),
+                step_ids=["one"],
+                plan_name="a plan",
+                requester="alice",
+                requirement="one person",
+            ),
+            manifest=manifest,
+            step_bodies=[body],
+            steps=[plans.StepPreview(step_id="one", tool="x", command="x --go")],
+        )
+        self.execution.state = executions.EXECUTION_STATE_APPROVAL_REQUIRED
+        self.execution.steps[0].state = executions.STEP_STATE_PENDING
+        self.execution.pending_approval_ids.append(APPROVAL)
+        self.happened((executions.EXECUTION_STATE_APPROVAL_REQUIRED, 0), step="")
+        self.hold = True
+
+    def approve(self) -> None:
+        """Lets the execution run to its end."""
+        del self.execution.pending_approval_ids[:]
+        self.execution.state = self.final_state  # type: ignore[assignment]
+        self.execution.steps[0].state = executions.STEP_STATE_COMPLETED
+        states = (self.final_state, executions.STEP_STATE_COMPLETED)
+        self.after_approval.append(self._event(len(self.events) + 1, states, "one", "", 100))
+        self.decided.set()
+
+    @staticmethod
+    def _event(
+        seq: int, states: tuple[int, int], step: str, summary: str, progress: int
+    ) -> executions.WatchResponse:
+        return executions.WatchResponse(
+            seq=seq,
+            type="test",
+            step_id=step,
+            summary=summary,
+            execution_state=states[0],  # type: ignore[arg-type]
+            step_state=states[1],  # type: ignore[arg-type]
+            progress=progress,
+        )
+
+
+class ScriptedOrchestrator:
+    """Serves a script on a free loopback port, without TLS."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self._server = grpc.server(futures.ThreadPoolExecutor(8))
+        plan_service_pb2_grpc.add_PlanServiceServicer_to_server(_Plans(script), self._server)
+        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(
+            _Executions(script), self._server
+        )
+        approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server(
+            _Approvals(script), self._server
+        )
+        tool_service_pb2_grpc.add_ToolServiceServicer_to_server(_Tools(script), self._server)
+        agent_admin_service_pb2_grpc.add_AgentAdminServiceServicer_to_server(
+            _Agents(script), self._server
+        )
+        inventory_service_pb2_grpc.add_InventoryServiceServicer_to_server(
+            _Inventory(script), self._server
+        )
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        self.endpoint = f"127.0.0.1:{port}"
+        self._server.start()
+
+    def close(self) -> None:
+        """Stops serving."""
+        self.script.closing.set()
+        self._server.stop(None).wait()
+
+
+def _abort(context: grpc.ServicerContext, error: OpsConductorError) -> NoReturn:
+    status = to_status(error)
+    context.set_trailing_metadata(status.metadata)
+    context.abort(status.code, status.message)
+    raise AssertionError
+
+
+class _Base:
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def called(self, request: Any, context: grpc.ServicerContext) -> None:
+        self.script.calls.append(request)
+        if self.script.error is not None:
+            error, self.script.error = self.script.error, None
+            _abort(context, error)
+
+
+class _Plans(_Base, plan_service_pb2_grpc.PlanServiceServicer):
+    def Validate(self, request, context):
+        self.called(request, context)
+        return plans.ValidateResponse(faults=self.script.faults)
+
+    def Preview(self, request, context):
+        self.called(request, context)
+        return self.script.preview
+
+
+class _Executions(_Base, execution_service_pb2_grpc.ExecutionServiceServicer):
+    def Submit(self, request, context):
+        self.called(request, context)
+        self.script.submitted.append(request)
+        return executions.SubmitResponse(execution=self.script.execution)
+
+    def Get(self, request, context):
+        self.called(request, context)
+        if request.execution_id != self.script.execution.execution_id:
+            _abort(context, NotFound(f"there is no execution {request.execution_id}"))
+        return executions.GetResponse(execution=self.script.execution)
+
+    def List(self, request, context):
+        self.called(request, context)
+        return executions.ListResponse(executions=[self.script.execution])
+
+    def Watch(self, request, context) -> Iterator[executions.WatchResponse]:
+        self.called(request, context)
+        yield from self.script.events
+        while self.script.hold and not self.script.closing.is_set() and context.is_active():
+            if self.script.decided.wait(0.05):
+                yield from self.script.after_approval
+                return
+
+    def ReadOutput(self, request, context) -> Iterator[executions.ReadOutputResponse]:
+        self.called(request, context)
+        skip = {
+            executions.OUTPUT_STREAM_STDOUT: request.stdout_offset,
+            executions.OUTPUT_STREAM_STDERR: request.stderr_offset,
+        }
+        for piece in self.script.pieces:
+            passed = min(skip[piece.stream], len(piece.data))
+            skip[piece.stream] -= passed
+            if piece.data[passed:] or piece.gap_bytes:
+                answer = executions.ReadOutputResponse()
+                answer.CopyFrom(piece)
+                answer.data = piece.data[passed:]
+                yield answer
+
+    def Cancel(self, request, context):
+        self.called(request, context)
+        return executions.CancelResponse(execution=self.script.execution)
+
+    def Pause(self, request, context):
+        self.called(request, context)
+        return executions.PauseResponse(execution=self.script.execution)
+
+    def Resume(self, request, context):
+        self.called(request, context)
+        return executions.ResumeResponse(execution=self.script.execution)
+
+    def Rollback(self, request, context):
+        self.called(request, context)
+        return executions.RollbackResponse(execution=self.script.execution)
+
+    def ResolveUnknown(self, request, context):
+        self.called(request, context)
+        return executions.ResolveUnknownResponse(execution=self.script.execution)
+
+
+class _Approvals(_Base, approval_service_pb2_grpc.ApprovalServiceServicer):
+    def List(self, request, context):
+        self.called(request, context)
+        found = [self.script.approval.approval] if self.script.approval else []
+        return approvals.ListApprovalsResponse(approvals=found)
+
+    def Get(self, request, context):
+        self.called(request, context)
+        if self.script.approval is None:
+            _abort(context, NotFound("there is no such approval"))
+        return self.script.approval
+
+    def Decide(self, request, context):
+        self.called(request, context)
+        self.script.decisions.append(request)
+        if request.kind == approvals.DECISION_KIND_APPROVE:
+            self.script.approval.approval.state = approvals.APPROVAL_STATE_APPROVED
+        else:
+            self.script.approval.approval.state = approvals.APPROVAL_STATE_REJECTED
+            self.script.final_state = executions.EXECUTION_STATE_REJECTED
+        self.script.approve()
+        return approvals.DecideResponse(approval=self.script.approval.approval)
+
+
+class _Tools(_Base, tool_service_pb2_grpc.ToolServiceServicer):
+    def List(self, request, context):
+        self.called(request, context)
+        return tools.ListToolsResponse(tools=self.script.tools)
+
+    def Get(self, request, context):
+        self.called(request, context)
+        for tool in self.script.tools:
+            if request.name in (tool.name, *tool.aliases):
+                return tools.GetToolResponse(tool=tool)
+        _abort(context, UnknownTool(f"no tool is named {request.name}; did you mean ping?"))
+
+    def Search(self, request, context):
+        self.called(request, context)
+        return tools.SearchToolsResponse(tools=self.script.tools)
+
+    def Render(self, request, context):
+        self.called(request, context)
+        return tools.RenderResponse(command="ping -c 1 host")
+
+
+class _Agents(_Base, agent_admin_service_pb2_grpc.AgentAdminServiceServicer):
+    def List(self, request, context):
+        self.called(request, context)
+        return agents.ListAgentsResponse(agents=self.script.agents)
+
+    def Get(self, request, context):
+        self.called(request, context)
+        return agents.GetAgentResponse(agent=self.script.agents[0])
+
+    def Drain(self, request, context):
+        self.called(request, context)
+        return agents.DrainAgentResponse(agent=self.script.agents[0])
+
+    def CreateJoinToken(self, request, context):
+        self.called(request, context)
+        return agents.CreateJoinTokenResponse(token_file="token: secret\n")
+
+
+class _Inventory(_Base, inventory_service_pb2_grpc.InventoryServiceServicer):
+    def List(self, request, context):
+        self.called(request, context)
+        asset = inventory.Asset(name="web-01", type="linux_server", port=22, address="10.0.0.1")
+        return inventory.ListAssetsResponse(assets=[asset])
+
+    def Import(self, request, context):
+        self.called(request, context)
+        return inventory.ImportAssetsResponse(created=1, updated=2)

@@ -1,0 +1,206 @@
+"""Checks a tool beyond its schema: values stay data, inputs are bounded, examples hold."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from opsconductor.rpc.errors import Fault
+from opsconductor.tool_registry.expressions import ExpressionError, check_expression, references
+from opsconductor.tool_registry.formats import FORMATS
+from opsconductor.tool_registry.inputs import check_inputs
+from opsconductor.tool_registry.lint_template import lint_templates
+from opsconductor.tool_registry.render import RenderError, as_data, render
+from opsconductor.tool_registry.risk import assess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from opsconductor.tool_registry.model import Example, Tool
+
+_MAX_TEXT = 65_536
+
+
+def lint_tool(tool: Tool) -> list[Fault]:
+    """Returns every fault of a tool that follows the schema; none means it may be used."""
+    return [
+        *_lint_parameters(tool),
+        *lint_templates(tool),
+        *_lint_effects(tool),
+        *_lint_execution(tool),
+        *_lint_texts(tool),
+        *(fault for example in tool.examples for fault in _lint_example(tool, example)),
+    ]
+
+
+def _lint_parameters(tool: Tool) -> Iterator[Fault]:
+    for name, parameter in tool.properties.items():
+        yield from _lint_parameter(parameter, f"parameters.properties.{name}")
+    for name in sorted(tool.required - set(tool.properties)):
+        yield _fault("parameters.required", name, "a name of parameters.properties")
+    if len(tool.examples) < 2:
+        yield _fault("examples", f"{len(tool.examples)}", "at least two examples")
+    defaults = {
+        name: parameter["default"]
+        for name, parameter in tool.properties.items()
+        if "default" in parameter
+    }
+    missing = {"MISSING_INPUT"}
+    for fault in check_inputs(tool, defaults)[1]:
+        if fault.code not in missing:
+            yield _fault(f"{fault.field} default", fault.found, fault.expected)
+
+
+def _lint_parameter(parameter: Mapping[str, Any], path: str) -> Iterator[Fault]:
+    kind = parameter["type"]
+    if kind == "string":
+        yield from _lint_text_parameter(parameter, path)
+    elif kind in ("integer", "number") and "enum" not in parameter:
+        if "minimum" not in parameter or "maximum" not in parameter:
+            yield _fault(path, "a number without bounds", "minimum and maximum")
+    elif kind == "array":
+        if "maxItems" not in parameter or "items" not in parameter:
+            yield _fault(path, "a list without bounds", "items and maxItems")
+        else:
+            yield from _lint_parameter(parameter["items"], f"{path}.items")
+    elif kind == "object":
+        for name, member in parameter.get("properties", {}).items():
+            yield from _lint_parameter(member, f"{path}.{name}")
+
+
+def _lint_text_parameter(parameter: Mapping[str, Any], path: str) -> Iterator[Fault]:
+    form = parameter.get("format")
+    if form is not None and form not in FORMATS:
+        yield _fault(path, f"format {form}", "one of " + ", ".join(FORMATS))
+    elif not {"enum", "format", "pattern", "maxLength"} & set(parameter):
+        yield _fault(path, "a text without bounds", "enum, format, pattern or maxLength")
+    elif form is not None and not FORMATS[form].constrained and "maxLength" not in parameter:
+        yield _fault(path, f"format {form} without a length", "maxLength")
+    if parameter.get("maxLength", 0) > _MAX_TEXT:
+        yield _fault(path, f"maxLength {parameter['maxLength']}", f"at most {_MAX_TEXT}")
+    if "pattern" in parameter:
+        yield from _lint_regex(parameter["pattern"], path)
+        if re.search(r"(?<!\\)[$^]", parameter["pattern"]):
+            yield _fault(path, "^ or $ in a pattern", "none: the whole value is matched")
+
+
+def _lint_effects(tool: Tool) -> Iterator[Fault]:
+    undo = tool.undo
+    if tool.annotations.read_only:
+        if tool.annotations.destructive:
+            yield _fault("annotations", "read_only and destructive", "one of them")
+        if undo.strategy != "not_needed" or tool.capture:
+            yield _fault("undo", "an undo or capture of a read-only tool", "none")
+    elif undo.strategy in ("none", "not_needed", "manual") and not undo.reason:
+        yield _fault("undo", "nothing", "an undo, or a reason why there is none")
+    wanted = {"call": bool(undo.tool), "state": undo.command is not None}
+    if not wanted.get(undo.strategy, True):
+        yield _fault("undo", undo.strategy, "its tool (call) or its command (state)")
+    if undo.strategy == "state" and tool.capture is None:
+        yield _fault("capture", "nothing", "what strategy state restores")
+    if tool.risk_from is not None and tool.risk_from.parameter not in tool.properties:
+        yield _fault("risk_from.parameter", tool.risk_from.parameter, "a parameter")
+    if tool.retry is not None and tool.retry["max_attempts"] > 1 and not _may_repeat(tool):
+        yield _fault(
+            "retry", "attempts of a tool that is not idempotent", "on: [unreachable, throttled]"
+        )
+
+
+def _may_repeat(tool: Tool) -> bool:
+    classes = set((tool.retry or {}).get("on", ()))
+    return (
+        tool.annotations.read_only
+        or tool.annotations.idempotent
+        or bool(classes and classes <= {"unreachable", "throttled"})
+    )
+
+
+def _lint_execution(tool: Tool) -> Iterator[Fault]:
+    if tool.requires_target and tool.target_type == "none":
+        yield _fault("execution", "a required target of type none", "another target_type")
+    kinds = {"http": {"http"}, "inventory": {"internal"}}
+    carried = kinds.get(tool.method, {"argv", "script"} if tool.runs_on_agent_host else None)
+    sections = [("command", tool.command)]
+    sections += [("capture.command", tool.capture.command)] if tool.capture else []
+    sections += [("undo.command", tool.undo.command)] if tool.undo.command else []
+    for path, template in sections:
+        for case in template["cases"].values() if "by" in template else [template]:
+            if carried is not None and not carried & set(case):
+                yield _fault(path, ", ".join(case), f"{' or '.join(sorted(carried))}")
+        if "by" in template and template["default"] not in template["cases"]:
+            yield _fault(f"{path}.default", template["default"], "one of the cases")
+    if tool.timeout.total_seconds() < 1 or tool.timeout.total_seconds() > 86_400:
+        yield _fault("timeout", str(tool.timeout), "1s to 24h")
+
+
+def _lint_texts(tool: Tool) -> Iterator[Fault]:
+    if tool.success.expression:
+        problem = check_expression(tool.success.expression, roots=("output", "exit_code", "inputs"))
+        if problem:
+            yield _fault("success.expression", problem, "a condition")
+    patterns = {
+        "success.stdout_regex": tool.success.stdout_regex,
+        "success.stderr_not_regex": tool.success.stderr_not_regex,
+        "output.pattern": tool.output.get("pattern", ""),
+    }
+    patterns |= {
+        f"risk_rules[{number}].when.matches": rule["when"].get("matches", "")
+        for number, rule in enumerate(tool.risk_rules)
+    }
+    for path, pattern in patterns.items():
+        yield from _lint_regex(pattern, path)
+    for number, rule in enumerate(tool.risk_rules):
+        if rule["when"]["param"] not in tool.properties:
+            yield _fault(f"risk_rules[{number}].when.param", rule["when"]["param"], "a parameter")
+    for name in tool.estimate.per if tool.estimate else ():
+        if tool.properties.get(name, {}).get("type") not in ("integer", "number", "array"):
+            yield _fault("estimate.per", name, "a parameter that is a number or list")
+    yield from _lint_references(tool.summary, {"inputs", "output", "target"}, "summary")
+    yield from _lint_references(tool.undo.inputs, {"inputs", "target", "output"}, "undo.inputs")
+
+
+def _lint_references(value: object, roots: set[str], path: str) -> Iterator[Fault]:
+    try:
+        unknown = {root for root, _ in references(value)} - roots
+    except ExpressionError as exc:
+        yield _fault(path, str(exc), "references such as ${{ inputs.name }}")
+        return
+    for root in sorted(unknown):
+        yield _fault(path, root, "one of " + ", ".join(sorted(roots)))
+
+
+def _lint_regex(pattern: str, path: str) -> Iterator[Fault]:
+    try:
+        re.compile(pattern)
+    except re.error as exc:
+        yield _fault(path, f"{pattern}: {exc}", "a regular expression")
+
+
+def _lint_example(tool: Tool, example: Example) -> Iterator[Fault]:
+    path = f"examples.{example.name}"
+    typed, faults = check_inputs(tool, example.inputs)
+    if faults:
+        yield _fault(path, str(faults[0]), "inputs that pass")
+        return
+    try:
+        rendered = as_data(
+            render(
+                tool,
+                typed,
+                example.target,
+                captured=example.captured,
+                section=example.section,  # type: ignore[arg-type]  # the schema limits it
+            )
+        )
+    except RenderError as exc:
+        yield _fault(path, exc.message, "a command")
+        return
+    if rendered != example.renders:
+        yield _fault(path, f"renders {rendered}", f"{dict(example.renders)}")
+    risk = assess(tool, typed).risk_class
+    if example.risk and example.risk != risk:
+        yield _fault(path, f"risk {risk}", example.risk)
+
+
+def _fault(field: str, found: str, expected: str) -> Fault:
+    return Fault(code="TOOL_LINT", field=field, found=found, expected=expected)

@@ -1,0 +1,166 @@
+"""Renders a tool's command, capture or undo for one call; pure, and without any shell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlencode
+
+from opsconductor.tool_registry.rendered import ArgvCommand as ArgvCommand
+from opsconductor.tool_registry.rendered import HttpRequest as HttpRequest
+from opsconductor.tool_registry.rendered import InternalCall as InternalCall
+from opsconductor.tool_registry.rendered import Rendered as Rendered
+from opsconductor.tool_registry.rendered import ScriptCommand as ScriptCommand
+from opsconductor.tool_registry.rendered import as_data as as_data
+from opsconductor.tool_registry.rendered import command_line as command_line
+from opsconductor.tool_registry.rendered import script_argv as script_argv
+from opsconductor.tool_registry.template import RenderError as RenderError
+from opsconductor.tool_registry.template import Scope, arguments, as_word, substitute
+
+if TYPE_CHECKING:
+    from opsconductor.tool_registry.model import Tool
+
+Section = Literal["command", "capture", "undo"]
+
+
+def render(
+    tool: Tool,
+    inputs: Mapping[str, Any],
+    target: Mapping[str, Any] | None,
+    *,
+    captured: Mapping[str, Any] | None = None,
+    section: Section = "command",
+) -> Rendered:
+    """Returns what a section of the tool becomes for typed inputs (from check_inputs) and a target.
+
+    Raises:
+        RenderError: The section does not exist, a target field is missing, or a value cannot be
+            carried.
+    """
+    free = frozenset({tool.risk_from.parameter}) if tool.risk_from else frozenset[str]()
+    scope = Scope(inputs, target, captured, free_words=free)
+    return _rendered(_chosen(_section(tool, section), scope), scope, tool.name)
+
+
+def _section(tool: Tool, section: Section) -> Mapping[str, Any]:
+    template: Mapping[str, Any] | None
+    match section:
+        case "command":
+            template = tool.command
+        case "capture":
+            template = tool.capture.command if tool.capture else None
+        case "undo":
+            template = tool.undo.command
+    if template is None:
+        raise RenderError(f"{tool.name} has no {section}")
+    return template
+
+
+def _chosen(template: Mapping[str, Any], scope: Scope) -> Mapping[str, Any]:
+    """Follows ``by``: the case named by a value, or the default when the value is absent."""
+    if "by" not in template:
+        return template
+    value = scope.value(template["by"])
+    name = template["default"] if value is None else as_word(value)
+    cases: Mapping[str, Mapping[str, Any]] = template["cases"]
+    if name not in cases:
+        raise RenderError(
+            f"{template['by']} is {name!r}; this tool knows {', '.join(sorted(cases))}"
+        )
+    return cases[name]
+
+
+def _rendered(template: Mapping[str, Any], scope: Scope, name: str) -> Rendered:
+    if "argv" in template:
+        argv = arguments(template["argv"], scope)
+        if not argv or not argv[0]:
+            raise RenderError(f"{name}: the command is empty")
+        return ArgvCommand(argv)
+    if "script" in template:
+        return _script(template["script"], scope)
+    if "http" in template:
+        return _http(template["http"], scope)
+    internal = template["internal"]
+    args = {key: _tree(value, scope) for key, value in internal.get("args", {}).items()}
+    return InternalCall(
+        internal["handler"], {key: value for key, value in args.items() if value is not None}
+    )
+
+
+def _script(template: Mapping[str, Any], scope: Scope) -> ScriptCommand:
+    args = arguments(["--", *template.get("args", [])], scope)[1:]
+    if "body" in template:
+        return ScriptCommand(template["interpreter"], template["body"], args)
+    body = as_word(scope.value(template["body_from"]))
+    return ScriptCommand(as_word(scope.value(template["interpreter_from"])), body, args)
+
+
+def _http(template: Mapping[str, Any], scope: Scope) -> HttpRequest:
+    url = _url(template["url"], scope)
+    query = {key: _tree(value, scope) for key, value in template.get("query", {}).items()}
+    if present := {key: as_word(value) for key, value in query.items() if value is not None}:
+        url += ("&" if "?" in url else "?") + urlencode(present)
+    headers = [
+        (key, text)
+        for key, value in template.get("headers", {}).items()
+        if (text := substitute(value, scope, lambda _, found: as_word(found))) is not None
+    ]
+    body = None
+    if "json" in template:
+        text = json.dumps(_tree(template["json"], scope), ensure_ascii=False, separators=(",", ":"))
+        body = text.encode("utf-8")
+        headers.append(("Content-Type", "application/json"))
+    _refuse_line_breaks(headers)
+    return HttpRequest(
+        method=substitute(template["method"], scope, lambda _, value: as_word(value)) or "GET",
+        url=url,
+        headers=tuple(headers),
+        body=body,
+        follow_redirects=_flag(template.get("follow_redirects", False), scope),
+        verify_tls=_flag(template.get("verify_tls", True), scope),
+        max_body_bytes=template.get("max_body_bytes", 65536),
+        contains=substitute(template.get("contains", ""), scope, lambda _, v: as_word(v)) or "",
+    )
+
+
+def _url(template: str, scope: Scope) -> str:
+    """Returns the address: one whole-text placeholder as it is, others percent-encoded."""
+    whole = template.startswith("{") and template.endswith("}") and template.count("{") == 1
+
+    def show(name: str, value: Any) -> str:
+        word = as_word(value)
+        if whole:
+            return word
+        if name == "target.address":
+            return f"[{word}]" if ":" in word else word
+        return quote(word, safe="")
+
+    url = substitute(template, scope, show)
+    if not url:
+        raise RenderError("the address of the request is empty")
+    return url
+
+
+def _flag(value: Any, scope: Scope) -> bool:
+    return bool(_tree(value, scope))
+
+
+def _refuse_line_breaks(headers: list[tuple[str, str]]) -> None:
+    for name, value in headers:
+        if "\r" in value or "\n" in value:
+            raise RenderError(f"header {name} holds a line break")
+
+
+def _tree(value: Any, scope: Scope) -> Any:
+    """Fills a structure: a text that is one placeholder keeps the type, absent ones vanish."""
+    if isinstance(value, Mapping):
+        filled = {key: _tree(item, scope) for key, item in value.items()}
+        return {key: item for key, item in filled.items() if item is not None}
+    if isinstance(value, list):
+        return [item for item in (_tree(item, scope) for item in value) if item is not None]
+    if not isinstance(value, str):
+        return value
+    if value.startswith("{") and value.endswith("}") and value.count("{") == 1:
+        return scope.value(value[1:-1])
+    return substitute(value, scope, lambda _, found: as_word(found))

@@ -1,0 +1,119 @@
+"""What a template renders to: never a line of shell text made from values."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_INTERPRETERS = {
+    "sh": ("/bin/sh", "-c"),
+    "bash": ("bash", "-c"),
+    "python3": ("python3", "-c"),
+}
+SCRIPT_NAME = "opsconductor"
+"""``$0`` of a script."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArgvCommand:
+    """A program and its arguments; no shell reads them."""
+
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCommand:
+    """A script whose body came from the tool (or is run_script's very input) and its arguments."""
+
+    interpreter: str
+    """sh, bash or python3."""
+    body: str
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One HTTP request; redirects are not followed unless asked."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    follow_redirects: bool = False
+    verify_tls: bool = True
+    max_body_bytes: int = 65536
+    """At most this much of the answer is read."""
+    contains: str = ""
+    """Text the executor looks for in the answer, to set ``output.matched``."""
+
+
+@dataclass(frozen=True, slots=True)
+class InternalCall:
+    """A call of something the session provides, such as the inventory."""
+
+    handler: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+Rendered = ArgvCommand | ScriptCommand | HttpRequest | InternalCall
+
+
+def script_argv(script: ScriptCommand) -> tuple[str, ...]:
+    """Returns the argument list that runs a script: ``/bin/sh -c BODY opsconductor ARG…``.
+
+    Python has no ``$0`` of its own with ``-c``, so it gets the arguments only.
+    """
+    head = _INTERPRETERS[script.interpreter]
+    name = () if script.interpreter == "python3" else (SCRIPT_NAME,)
+    return (*head, script.body, *name, *script.args)
+
+
+def command_line(rendered: Rendered) -> str:
+    """Returns the command as a person would paste it into a POSIX shell."""
+    match rendered:
+        case ArgvCommand(argv):
+            return shlex.join(argv)
+        case ScriptCommand():
+            return shlex.join(script_argv(rendered))
+        case HttpRequest():
+            return _curl(rendered)
+        case InternalCall(handler, args):
+            text = json.dumps(args, ensure_ascii=False, sort_keys=True)
+            return f"{handler} {text}" if args else handler
+
+
+def as_data(rendered: Rendered) -> dict[str, Any]:
+    """Returns the rendered command as JSON data, the shape ``examples[].renders`` has."""
+    match rendered:
+        case ArgvCommand(argv):
+            return {"argv": list(argv)}
+        case ScriptCommand(interpreter, _, args):
+            return {"interpreter": interpreter, "args": list(args)}
+        case HttpRequest():
+            data: dict[str, Any] = {"method": rendered.method, "url": rendered.url}
+            if rendered.headers:
+                data["headers"] = dict(rendered.headers)
+            if rendered.body is not None:
+                data["body"] = rendered.body.decode("utf-8", "replace")
+            return data
+        case InternalCall(handler, args):
+            return {"handler": handler, "args": dict(args)}
+
+
+def _curl(request: HttpRequest) -> str:
+    words = ["curl", "--silent", "--show-error", "--globoff"]
+    words += ["--head"] if request.method == "HEAD" else ["--request", request.method]
+    if request.follow_redirects:
+        words.append("--location")
+    if not request.verify_tls:
+        words.append("--insecure")
+    for name, value in request.headers:
+        words += ["--header", f"{name}: {value}"]
+    if request.body is not None:
+        words += ["--data-raw", request.body.decode("utf-8", "replace")]
+    return shlex.join([*words, "--", request.url])
