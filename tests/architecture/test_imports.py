@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from helpers.source_tree import ROOT
 
 # What executes, reaches targets, or belongs to the other side.

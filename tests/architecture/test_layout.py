@@ -49,7 +49,9 @@ def test_every_package_says_in_one_sentence_what_it_is() -> None:
 
 
 def test_every_file_can_be_read_in_one_sitting() -> None:
-    lengths = {relative(path): path.read_bytes().count(b"\n") for path in source_tree.python_files()}
+    lengths = {
+        relative(path): path.read_bytes().count(b"\n") for path in source_tree.python_files()
+    }
     too_long = {name: lines for name, lines in lengths.items() if lines > LINES_IN_ONE_SITTING}
     assert too_long == {}
 

@@ -140,8 +140,12 @@ class Agent:
             for report in self.reports:
                 if report.attempt_id == attempt_id and report.final:
                     return report
-            self._changed.clear()
-            await asyncio.wait_for(self._changed.wait(), 10)
+            await self.changed()
+
+    async def changed(self) -> None:
+        """Waits for the next report."""
+        self._changed.clear()
+        await asyncio.wait_for(self._changed.wait(), 10)
 
     def close(self) -> None:
         self.journal.close()

@@ -171,26 +171,32 @@ class Attempt:
         if tool.capture is None or verified.read_only or self.order.kind != "forward":
             return ""
         with span.child("capture"):
-            result = await self._side_call(verified.call, around, section="capture")
+            seen = Collected()
+            result = await self._side_call(verified.call, around, section="capture", store=seen)
         if self.refuse_with is not None:
             return ""
+        size = len(seen.content("stdout"))
+        if result.state != "completed" and size > MAX_CAPTURED_BYTES:
+            raise _too_large(size)
         if result.state != "completed":
             said = result.failure.message if result.failure else result.state
             raise Refusal("CAPTURE_FAILED", f"the state before could not be read: {said}")
         data = canonical.dumps(result.output)
         if len(data) > MAX_CAPTURED_BYTES:
-            raise Refusal(
-                "CAPTURE_TOO_LARGE",
-                f"the state before has {len(data)} bytes, {MAX_CAPTURED_BYTES} can be kept",
-            )
+            raise _too_large(len(data))
         return data.decode()
 
     async def _side_call(
-        self, call: verify.VerifiedCall, around: Circumstances, *, section: Section = "command"
+        self,
+        call: verify.VerifiedCall,
+        around: Circumstances,
+        *,
+        section: Section = "command",
+        store: Collected | None = None,
     ) -> Result:
         prepared = self._shop.caller.prepare(call, section=section)
         return await self._shop.caller.carry_out(
-            prepared, Collected(), around, timeout=call.tool.timeout, read_only=True
+            prepared, store or Collected(), around, timeout=call.tool.timeout, read_only=True
         )
 
     async def _begin(
@@ -354,6 +360,12 @@ def _environment(order: Order, traceparent: str) -> dict[str, str]:
         "OPSCONDUCTOR_STEP_ID": order.step_id,
     }
     return {**variables, "TRACEPARENT": traceparent} if traceparent else variables
+
+
+def _too_large(size: int) -> Refusal:
+    return Refusal(
+        "CAPTURE_TOO_LARGE", f"the state before has {size} bytes, {MAX_CAPTURED_BYTES} can be kept"
+    )
 
 
 def _noting_cut(error: Failure | None, spool: Spool) -> Failure | None:

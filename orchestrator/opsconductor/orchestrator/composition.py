@@ -92,32 +92,23 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     enrolment = Enrolment(store, agents, embedded.Authority(ca, now), now)
 
     server = grpc.aio.server(interceptors=server_interceptors(), options=server_options())
-    add = (
-        (plan_service_pb2_grpc.add_PlanServiceServicer_to_server, PlanServicer(planner, fleet)),
-        (
-            execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server,
-            ExecutionServicer(store, engine, submissions, history, deciding),
-        ),
-        (
-            approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server,
-            ApprovalServicer(store, engine, deciding, fleet),
-        ),
-        (tool_service_pb2_grpc.add_ToolServiceServicer_to_server, ToolServicer(planner)),
-        (
-            inventory_service_pb2_grpc.add_InventoryServiceServicer_to_server,
-            InventoryServicer(Inventory(store, planner)),
-        ),
-        (
-            agent_admin_service_pb2_grpc.add_AgentAdminServiceServicer_to_server,
-            AgentAdminServicer(fleet, agents, enrolment),
-        ),
-        (
-            agent_service_pb2_grpc.add_AgentServiceServicer_to_server,
-            AgentServicer(store, fleet, agents, enrolment, engine, history, now),
-        ),
+    plan_service_pb2_grpc.add_PlanServiceServicer_to_server(PlanServicer(planner, fleet), server)
+    execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(
+        ExecutionServicer(store, engine, submissions, history, deciding), server
     )
-    for register, servicer in add:
-        register(servicer, server)  # type: ignore[operator]
+    approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server(
+        ApprovalServicer(store, engine, deciding, fleet), server
+    )
+    tool_service_pb2_grpc.add_ToolServiceServicer_to_server(ToolServicer(planner), server)
+    inventory_service_pb2_grpc.add_InventoryServiceServicer_to_server(
+        InventoryServicer(Inventory(store, planner)), server
+    )
+    agent_admin_service_pb2_grpc.add_AgentAdminServiceServicer_to_server(
+        AgentAdminServicer(fleet, agents, enrolment), server
+    )
+    agent_service_pb2_grpc.add_AgentServiceServicer_to_server(
+        AgentServicer(store, fleet, agents, enrolment, engine, history, now), server
+    )
     healthy = await _add_health(server)
     hosts = (config.listen, platform.node(), *config.hosts)
     credentials = server_credentials(

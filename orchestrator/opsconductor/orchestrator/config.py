@@ -1,9 +1,12 @@
-"""Configuration of the orchestrator: one frozen object from arguments and OPSCONDUCTOR_* variables."""
+"""Configuration: one frozen object from arguments and OPSCONDUCTOR_* variables."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def operator_name(config: Config) -> str:
 
 
 def write_operator(config: Config, ca: CertificateAuthority, endpoint: str, now: datetime) -> None:
-    """Makes what the local operator needs, at the first start, and the context file at every one."""
+    """Makes what the local operator needs at the first start; the context file at every start."""
     directory = config.data_dir
     name = operator_name(config)
     _write_certificate(directory, ca, name, config.tenant, now)

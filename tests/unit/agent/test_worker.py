@@ -405,9 +405,7 @@ async def test_long_attempts_are_reported_as_running(agent: Agent) -> None:
     agent.executor.scripts.append(gate)
     order = Orchestrator().order(body_of(READ))
     agent.worker.assign(order)
-    async with asyncio.timeout(5):
-        while not agent.reports:
-            await asyncio.sleep(0.01)
+    await agent.changed()
     assert [report.state for report in agent.reports] == ["running"]
     gate.open.set()
     await agent.final(order.attempt_id)

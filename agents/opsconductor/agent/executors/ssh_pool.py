@@ -12,6 +12,7 @@ from opsconductor.agent.executors.ssh_carrier import REMOTE_COMMAND
 from opsconductor.agent.executors.ssh_connection import Login, connect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
     from pathlib import Path
 
@@ -28,24 +29,25 @@ _OPEN_TIMEOUT = 5.0
 class Pooled:
     """One connection and how many calls use it."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
+    def __init__(self, connection: asyncssh.SSHClientConnection, users: int) -> None:
         self.connection = connection
-        self.users = 0
-        self.fresh = True
+        self.users = users
+        self.proven = False
+        """Whether a channel was asked for before: only then can it have died since."""
         self.expiry: asyncio.TimerHandle | None = None
 
 
 class Lease:
     """A remote shell and its share of a connection."""
 
-    def __init__(self, shell: RemoteShell, pool: SshPool, login: Login, pooled: Pooled) -> None:
+    def __init__(self, shell: RemoteShell, give_back: Callable[[], None]) -> None:
         self.shell = shell
-        self._release = functools.partial(pool.release, login, pooled)
+        self._give_back = give_back
 
     def release(self) -> None:
         """Closes the shell's channel and gives the share back."""
         self.shell.close()
-        self._release()
+        self._give_back()
 
 
 class SshPool:
@@ -58,30 +60,36 @@ class SshPool:
         self._timeout = connect_timeout.total_seconds()
         self._idle = idle.total_seconds()
         self._pooled: dict[Login, list[Pooled]] = {}
-        self._connecting: dict[Login, asyncio.Lock] = {}
+        self._connecting: dict[Login, asyncio.Task[None]] = {}
 
     async def lease(self, login: Login, *, urgent: bool = False) -> Lease:
         """Returns a remote shell that waits for its script; raises Refused when there is none.
 
-        A connection that turns out to be dead before the shell stands is replaced: nothing was sent
-        by then. ``urgent`` shells take the channels kept free on each connection.
+        A connection that turns out to be dead before the shell stands is replaced once: nothing was
+        sent by then. ``urgent`` shells take the channels kept free on each connection.
         """
+        replaced = False
         while True:
             pooled = await self._reserve(login, urgent=urgent)
-            was_fresh, pooled.fresh = pooled.fresh, False
+            proven, pooled.proven = pooled.proven, True
+            give_back = functools.partial(self._release, login, pooled)
             try:
-                return Lease(await self._open(pooled, was_fresh), self, login, pooled)
+                return Lease(await self._open(pooled, _OPEN_TIMEOUT if proven else None), give_back)
             except _broken() as error:
-                self.discard(login, pooled)
-                if was_fresh:
+                self._retire(login, pooled)
+                give_back()
+                if replaced or not proven:
                     message = f"{login} took the login but no command: {error or 'no answer'}"
                     raise Refused(Outcome.unreachable("CHANNEL_REFUSED", message)) from error
+                replaced = True
             except BaseException:
-                self.release(login, pooled)
+                give_back()
                 raise
 
     async def close(self) -> None:
         """Closes every connection."""
+        for connecting in list(self._connecting.values()):
+            connecting.cancel()
         everything = [entry for entries in self._pooled.values() for entry in entries]
         self._pooled.clear()
         for entry in everything:
@@ -89,52 +97,73 @@ class SshPool:
                 entry.expiry.cancel()
             entry.connection.close()
         for entry in everything:
-            with contextlib.suppress(OSError, asyncio.TimeoutError):
+            with contextlib.suppress(*_broken()):
                 async with asyncio.timeout(1):
                     await entry.connection.wait_closed()
 
-    async def _open(self, pooled: Pooled, was_fresh: bool) -> RemoteShell:  # noqa: FBT001
+    async def _open(self, pooled: Pooled, timeout: float | None) -> RemoteShell:
         from opsconductor.agent.executors.ssh_session import RemoteShell
 
-        async with asyncio.timeout(self._timeout if was_fresh else _OPEN_TIMEOUT):
-            _, shell = await pooled.connection.create_session(
-                RemoteShell, REMOTE_COMMAND, encoding=None, request_pty=False
+        shell = RemoteShell()
+        async with asyncio.timeout(timeout or self._timeout):
+            await pooled.connection.create_session(
+                lambda: shell, REMOTE_COMMAND, encoding=None, request_pty=False
             )
         return shell
 
     async def _reserve(self, login: Login, *, urgent: bool) -> Pooled:
-        # One login at a time for each target: simultaneous steps share what the first one makes.
-        async with self._connecting.setdefault(login, asyncio.Lock()):
-            pooled = self._free(login, urgent=urgent)
-            if pooled is None:
-                pooled = Pooled(await connect(login, self._known_hosts, self._timeout))
-                self._pooled.setdefault(login, []).append(pooled)
+        while (pooled := self._free(login, urgent=urgent)) is None:
+            # Simultaneous steps wait for one login and share what comes of it, also a failure.
+            connecting = self._connecting.get(login)
+            if connecting is None:
+                connecting = asyncio.create_task(self._connect(login))
+                self._connecting[login] = connecting
+                connecting.add_done_callback(functools.partial(self._connected, login))
+            await asyncio.shield(connecting)
         pooled.users += 1
         if pooled.expiry is not None:
             pooled.expiry.cancel()
             pooled.expiry = None
         return pooled
 
+    async def _connect(self, login: Login) -> None:
+        connection = await connect(login, self._known_hosts, self._timeout)
+        pooled = Pooled(connection, users=1)
+        self._pooled.setdefault(login, []).append(pooled)
+        self._release(login, pooled)
+
+    def _connected(self, login: Login, connecting: asyncio.Task[None]) -> None:
+        self._connecting.pop(login, None)
+        if not connecting.cancelled():
+            connecting.exception()  # seen, even when everybody who waited has gone
+
     def _free(self, login: Login, *, urgent: bool) -> Pooled | None:
         entries = self._pooled.get(login, [])
         entries[:] = [entry for entry in entries if not entry.connection.is_closed()]
         return next((entry for entry in entries if urgent or entry.users < _CHANNELS), None)
 
-    def release(self, login: Login, pooled: Pooled) -> None:
+    def _release(self, login: Login, pooled: Pooled) -> None:
         """Takes a share back; a connection without users is closed after the idle time."""
         pooled.users -= 1
-        if pooled.users == 0 and pooled in self._pooled.get(login, []):
+        if pooled.users > 0:
+            return
+        if pooled in self._pooled.get(login, []):
             loop = asyncio.get_running_loop()
-            pooled.expiry = loop.call_later(self._idle, self.discard, login, pooled)
+            pooled.expiry = loop.call_later(self._idle, self._expire, login, pooled)
+        else:
+            pooled.connection.close()
 
-    def discard(self, login: Login, pooled: Pooled) -> None:
-        """Closes a connection that shall not be used again."""
+    def _expire(self, login: Login, pooled: Pooled) -> None:
+        self._retire(login, pooled)
+        pooled.connection.close()
+
+    def _retire(self, login: Login, pooled: Pooled) -> None:
+        """Takes a connection out of use for new calls; what runs on it goes on."""
         entries = self._pooled.get(login, [])
         if pooled in entries:
             entries.remove(pooled)
         if not entries:
             self._pooled.pop(login, None)
-        pooled.connection.close()
 
 
 def _broken() -> tuple[type[BaseException], ...]:

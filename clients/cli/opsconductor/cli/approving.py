@@ -42,13 +42,16 @@ class Approver:
         self._client = client
         self._context = context
         self._mode = mode
+        self._seen: set[str] = set()
 
     def settle(self, approval_ids: Iterable[str], view: View) -> None:
-        """Decides requests as the mode says; leaves them alone when others decide."""
-        if self._mode is Mode.OTHERS:
+        """Decides requests as the mode says, each once; leaves them alone when others decide."""
+        new = [each for each in approval_ids if each not in self._seen]
+        if self._mode is Mode.OTHERS or not new:
             return
         with view.aside():
-            for approval_id in approval_ids:
+            for approval_id in new:
+                self._seen.add(approval_id)
                 try:
                     self._decide(approval_id)
                 except AlreadyDecided:

@@ -30,22 +30,23 @@ def wait_for_end(
         approver: Decides its approval requests, or leaves them to others.
     """
     asked = False
-    for item in Feed(client, execution_id, output=view.wants_output):
-        if not isinstance(item, WatchResponse):
-            view.output(item)
-            continue
-        view.event(item)
-        asked = asked or _needs_person(item)
-        if not asked:
-            continue
-        # Events may be old news: what counts is where the execution stands now.
-        execution = client.get(execution_id)
-        if execution.pending_approval_ids:
-            approver.settle(execution.pending_approval_ids, view)
+    with Feed(client, execution_id, output=view.wants_output) as feed:
+        for item in feed:
+            if not isinstance(item, WatchResponse):
+                view.output(item)
+                continue
+            view.event(item)
+            asked = asked or _needs_person(item)
+            if not asked:
+                continue
+            # Events may be old news: what counts is where the execution stands now.
             execution = client.get(execution_id)
-        asked = bool(execution.pending_approval_ids)
-        if _stuck(execution):
-            return execution
+            if execution.pending_approval_ids:
+                approver.settle(execution.pending_approval_ids, view)
+                execution = client.get(execution_id)
+            asked = bool(execution.pending_approval_ids)
+            if _stuck(execution):
+                return execution
     return client.get(execution_id)
 
 

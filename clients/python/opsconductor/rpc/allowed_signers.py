@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from opsconductor.rpc.ssh_keys import PublicKey
+from opsconductor.rpc.ssh_keys import KEY_TYPES, PublicKey
 from opsconductor.rpc.ssh_wire import WireError
 
 _MAX_BYTES = 1024 * 1024
@@ -21,10 +21,11 @@ _WILDCARDS = frozenset("*?!")
 _PRINCIPALS = re.compile(r'(?:"([^"]*)"|([^\s"]+))[ \t]+(.*)')
 _OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"]*)")?')
 _KEY = re.compile(r"([a-z0-9@.-]+)[ \t]+([A-Za-z0-9+/=]+)(?:[ \t].*)?")
+_KEY_PREFIXES = ("ssh-", "ecdsa-", "sk-", "rsa-", "webauthn-")
 _TIMES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
-class SignersInvalid(ValueError):  # noqa: N818 - named as the wire's reasons are
+class SignersInvalid(ValueError):
     """An allowed_signers file cannot be relied on."""
 
     code = "POLICY_LOAD_FAILED"
@@ -104,11 +105,13 @@ def _entry(content: str, line: int) -> AllowedSigner:
     match = _PRINCIPALS.fullmatch(content)
     if match is None:
         raise SignersInvalid("expected: principals [options] key-type key", line)
-    principals = _words(match[1] if match[1] is not None else match[2], "principal", line)
-    key_words = _KEY.fullmatch(match[3])
-    if key_words and "=" not in key_words[1] and _looks_like_key_type(key_words[1]):
-        return AllowedSigner(principals, _key(key_words[1], key_words[2], line))
-    options, rest = _options(match[3], line)
+    names, rest = match[1] if match[1] is not None else match[2], match[3]
+    if names in KEY_TYPES:
+        raise SignersInvalid("the line begins with a key; say first whose it is", line)
+    principals = _words(names, "principal", line)
+    options: dict[str, str] = {}
+    if not rest.startswith(_KEY_PREFIXES):
+        options, rest = _options(rest, line)
     key_words = _KEY.fullmatch(rest)
     if key_words is None:
         raise SignersInvalid("expected a key type and a key in base64", line)
@@ -120,10 +123,6 @@ def _entry(content: str, line: int) -> AllowedSigner:
         _time(options.get("valid-after"), line),
         _time(options.get("valid-before"), line),
     )
-
-
-def _looks_like_key_type(word: str) -> bool:
-    return word.startswith(("ssh-", "ecdsa-", "sk-", "rsa-", "webauthn-"))
 
 
 def _key(key_type: str, encoded: str, line: int) -> PublicKey:

@@ -34,11 +34,11 @@ _CURVES = {"nistp256": 32, "nistp384": 48, "nistp521": 66}
 _USER_PRESENT = 0x01
 
 
-class KeyRefused(WireError):  # noqa: N818 - says what happened
+class KeyRefused(WireError):
     """The key is of a kind or size that does not count."""
 
 
-class SignatureMismatch(ValueError):  # noqa: N818 - says what happened
+class SignatureMismatch(ValueError):
     """The signature is not of these bytes by this key."""
 
 
@@ -267,3 +267,6 @@ _VERIFIERS: dict[tuple[str, str], Callable[[Reader, Reader, bytes], None]] = {
     (_SK_ECDSA, _SK_ECDSA): _verify_sk_ecdsa,
     **{(f"ecdsa-sha2-{curve}", f"ecdsa-sha2-{curve}"): _verify_ecdsa for curve in _CURVES},
 }
+
+KEY_TYPES = frozenset(_KEY_CHECKS)
+"""Every type of key that is accepted."""

@@ -282,8 +282,10 @@ def _moving(state: Execution) -> bool:
         return True
     return state.state is ExecutionState.APPROVAL_REQUIRED and (
         bool(state.stopping)
-        or (all(item.step_id for item in state.pending_approvals())
-        and not _changes_requested(state))
+        or (
+            all(item.step_id for item in state.pending_approvals())
+            and not _changes_requested(state)
+        )
     )
 
 
@@ -369,7 +371,9 @@ def _ready(state: Execution, step: CompiledStep, now: datetime) -> ev.Event:
         except expressions.ExpressionError as exc:
             return _failed_early(step, "CONDITION_FAILED", f"the condition {condition!r}: {exc}")
         if not wanted:
-            return ev.StepSkipped(step.step_id, f"its condition {condition} is false", True)
+            return ev.StepSkipped(
+                step.step_id, f"its condition {condition} is false", by_condition=True
+            )
     gate = state.compiled.gates.steps.get(step.step_id)
     if gate is not None and not _gate_passed(state, step.step_id):
         return _request(state, step.step_id, gate, now)

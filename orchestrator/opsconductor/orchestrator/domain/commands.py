@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain import rolling_back
-from opsconductor.orchestrator.domain.execution import Approval, Execution
 from opsconductor.orchestrator.domain.states import ApprovalState, ExecutionState, StepState
 from opsconductor.rpc.errors import (
     AlreadyDecided,
@@ -20,6 +19,8 @@ from opsconductor.rpc.errors import (
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from opsconductor.orchestrator.domain.execution import Approval, Execution
 
 Events = tuple[ev.Event, ...]
 

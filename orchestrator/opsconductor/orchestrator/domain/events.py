@@ -1,7 +1,7 @@
 """Events: frozen facts of one execution, and their JSON form in the log.
 
-Every change of an execution is one of these, appended once under (execution_id, seq). Fields are JSON
-values only; times are RFC 3339 text where an event carries one besides its own.
+Every change of an execution is one of these, appended once under (execution_id, seq). Fields are
+JSON values only; times are RFC 3339 text where an event carries one besides its own.
 """
 
 from __future__ import annotations

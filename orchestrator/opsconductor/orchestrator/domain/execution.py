@@ -169,7 +169,7 @@ class Execution:
     approved_at: datetime | None = None
     auto_approved_by: str = ""
     stopping: str = ""
-    """Why nothing new starts: "cancel", "timeout", "rejected", "expired"; empty while it goes on."""
+    """Why nothing new starts: "cancel", "timeout", "rejected", "expired"; empty if it goes on."""
     asked: bool = False
     """Whether attention was asked for because of on_failure: ask, and not answered yet."""
     told_to_continue: bool = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
 MAX_FINDINGS = 500
 """More of each kind than this help nobody; the rest is counted in one last fault."""
-
-_LAST_PART = re.compile(r"(?:\.[^.\[\]]+|\[\d+\]|^[^.\[\]]+)$")
 
 
 @dataclass
@@ -60,7 +57,7 @@ class Findings:
         while path:
             if path in self.lines:
                 return self.lines[path]
-            path = _LAST_PART.sub("", path)
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return 0
 
 

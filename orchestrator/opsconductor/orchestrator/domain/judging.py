@@ -67,7 +67,7 @@ def delay(retry: Mapping[str, Any], number: int, seed: str) -> timedelta:
     Args:
         retry: The body's retry section, times in milliseconds.
         number: Attempts made so far, from 1.
-        seed: Makes the jitter of this attempt; the same seed gives the same wait, so a replay agrees.
+        seed: Makes the jitter; the same seed gives the same wait, so that a replay agrees.
     """
     base = float(retry["base_ms"])
     if retry["backoff"] == "linear":
@@ -115,7 +115,7 @@ def _may_retry(state: Execution, step: CompiledStep, attempt: Attempt) -> bool:
 
 
 def _matches(wanted: list[str], attempt: Attempt) -> bool:
-    """Tells whether a failure is one the step retries on: any, a class, a state, a code or a pattern."""
+    """Tells whether the step retries on a failure: by class, state, code or pattern, or on any."""
     error = attempt.error or {}
     if not wanted:
         return error.get("error_class") != "non_retryable"

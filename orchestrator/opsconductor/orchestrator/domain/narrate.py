@@ -86,7 +86,8 @@ def _decided(state: Execution, event: ev.DecisionRecorded) -> str:
 
 
 def _auto(state: Execution, event: ev.AutoApproved) -> str:
-    return f"no plan approval is needed by policy {event.policy} {event.policy_version}, rule {event.rule}"
+    policy = f"policy {event.policy} {event.policy_version}"
+    return f"no approval of the whole plan is needed by {policy}, rule {event.rule}"
 
 
 def _undo_finished(state: Execution, event: ev.UndoFinished) -> str:

@@ -172,7 +172,7 @@ def ready_steps(state: Execution, now: datetime) -> list[ReadyStep]:
 
 
 def locks_of(step: CompiledStep) -> tuple[tuple[str, int], ...]:
-    """Returns the locks a step holds while it runs: its own key, and its target when it changes it."""
+    """Returns the locks a running step holds: its own key, and its target when it changes it."""
     locks: list[tuple[str, int]] = []
     if own := step.body["concurrency"]:
         locks.append((f"key:{own['key']}", own["max_runs"]))

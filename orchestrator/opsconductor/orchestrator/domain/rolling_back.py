@@ -49,7 +49,7 @@ def no_return(state: Execution) -> str:
 
 
 def begin(state: Execution, reason: str, person: str) -> tuple[ev.Event, ...]:
-    """Returns the events that start the undo, or that end the execution where nothing can be undone."""
+    """Returns the events that start the undo, or that end an execution that cannot be undone."""
     if step_id := no_return(state):
         text = f"{reason}; not rolled back: step {step_id} is a point of no return"
         return (ev.ExecutionFinished("failed", text),)

@@ -1,4 +1,4 @@
-"""The trace of an execution, told from its state: ids are derived and times are those of the events.
+"""The trace of an execution, told from its state: ids are derived, times are the events' own.
 
 Nothing is kept open while an approval waits, so a trace is whole even when the orchestrator was
 killed meanwhile.

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.advance import settle
-from opsconductor.orchestrator.domain.execution import Execution
 from opsconductor.orchestrator.engine import log, rows
 from opsconductor.orchestrator.store.base import (
     AppendEvents,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opsconductor.orchestrator.domain import events as ev
+    from opsconductor.orchestrator.domain.execution import Execution
 
 
 @dataclass

@@ -178,22 +178,22 @@ class Agents:
         await self._engine.note(report.attempt_id, started)
 
     def _never_granted(self, member: Member, report: Report) -> None:
-        """Keeps work from an agent that reports what this store never granted: it went back in time.
+        """Keeps work from an agent that reports what was never granted: the store is older.
 
         What the agent reports is kept on the agent (nothing is acknowledged), so that it can be
         brought in once an operator has looked.
         """
         member.quarantined = (
-            f"it reports attempt {report.attempt_id}, which this store never granted: the store may "
-            "have been restored to an older state"
+            f"it reports attempt {report.attempt_id}, which this store never granted: "
+            "the store may have been restored to an older state"
         )
         LOG.error("agent %s is quarantined: %s", member.name, member.quarantined)
 
     def _check_memory(self, member: Member, said: Introduction) -> None:
         if said.incarnation and said.incarnation != self._store.incarnation:
             raise StoreRegressed(
-                f"agent {member.name} has worked for another store (incarnation {said.incarnation});"
-                " enrol it anew to trust this one"
+                f"agent {member.name} has worked for another store (incarnation "
+                f"{said.incarnation}); enrol it anew to trust this one"
             )
         if said.last_session_epoch > member.session_epoch:
             raise StoreRegressed(

@@ -204,7 +204,7 @@ class Deciding:
 def _edit_events(
     state: Execution, approval_id: str, judged: Judged, words: Words, now: datetime
 ) -> tuple[ev.Event, ...]:
-    events = commands.edit(
+    return commands.edit(
         state,
         approval_id,
         words.person,
@@ -214,7 +214,6 @@ def _edit_events(
         touched_steps(state.compiled, judged.compiled),
         now,
     )
-    return events
 
 
 def touched_steps(old: CompiledPlan, new: CompiledPlan) -> set[str]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.advance import next_deadline, settle
-from opsconductor.orchestrator.domain.execution import Execution
 from opsconductor.orchestrator.domain.fold import fold
 from opsconductor.orchestrator.domain.place import Grant, ReadyStep, locks_of, place, ready_steps
 from opsconductor.orchestrator.engine import log
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Attempt
+    from opsconductor.orchestrator.domain.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.fleet import Fleet
     from opsconductor.orchestrator.engine.listeners import Listeners
     from opsconductor.orchestrator.store.store import Store

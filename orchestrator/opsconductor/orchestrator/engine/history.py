@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.fold import apply
 from opsconductor.orchestrator.engine import log
 from opsconductor.rpc.errors import InvalidArgument, NotFound
@@ -16,6 +15,7 @@ from opsconductor.rpc.errors import InvalidArgument, NotFound
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from opsconductor.orchestrator.domain import events as ev
     from opsconductor.orchestrator.domain.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.listeners import Listeners
@@ -57,7 +57,7 @@ class History:
         self._verified: dict[str, bool] = {}
 
     async def find(self, execution_id: str, tenant: str) -> Execution:
-        """Returns an execution by our id or the caller's. Raises NotFound, also for other tenants'."""
+        """Returns an execution by our id or the caller's; NotFound also for other tenants'."""
         if not execution_id:
             raise InvalidArgument("execution_id is empty")
         row = await self._store.execution(execution_id, tenant)
@@ -76,9 +76,7 @@ class History:
                 await _wait(news)
 
     async def watch(self, execution_id: str, from_seq: int) -> AsyncIterator[Watched]:
-        """Yields events from a number on, as they are committed; ends after the last of a finished
-        execution.
-        """
+        """Yields events from a number on, as they are committed, to the end of the execution."""
         state: Execution | None = None
         with self._listeners.watch(execution_id) as news:
             while True:

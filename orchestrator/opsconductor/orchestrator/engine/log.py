@@ -23,7 +23,7 @@ def chain(
     """Returns events as the store keeps them, and the new head.
 
     The hash of an event is SHA-256 over the domain, the hash before it, and the canonical JSON of
-    {execution_id, seq, time, type, data}, so that no event can be altered, moved or left out unseen.
+    {execution_id, seq, time, type, data}: no event can be altered, moved or left out unseen.
     """
     stored = []
     for item in recorded:

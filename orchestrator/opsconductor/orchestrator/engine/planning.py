@@ -132,8 +132,8 @@ class Planner:
         ]
         if faults:
             count = len(faults)
-            text = f"{count} step{'s' * (count != 1)} cannot reach {'their' if count > 1 else 'its'} target"
-            raise NoAgent(text, faults=faults)
+            steps = "1 step has" if count == 1 else f"{count} steps have"
+            raise NoAgent(f"{steps} no agent that could run them", faults=faults)
 
     async def assets(self, tenant: str) -> Mapping[str, Mapping[str, Any]]:
         """Returns the tenant's assets by name; read once until they change."""

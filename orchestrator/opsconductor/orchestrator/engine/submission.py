@@ -103,8 +103,8 @@ class Submissions:
             return None
         if row.request_hash != fingerprint:
             raise RequestIdReused(
-                f"request_id {submission.request_id} was used for execution {row.execution_id} with "
-                "another plan; use a new request_id to run this one",
+                f"request_id {submission.request_id} was used for execution "
+                f"{row.execution_id} with another plan; use a new request_id to run this one",
                 metadata={"execution_id": row.execution_id},
             )
         return await self._engine.execution(row.execution_id)

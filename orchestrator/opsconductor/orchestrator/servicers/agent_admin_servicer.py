@@ -11,11 +11,10 @@ from opsconductor.v1 import agent_admin_service_pb2 as pb
 from opsconductor.v1 import agent_admin_service_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    import grpc
-
     from opsconductor.orchestrator.engine.agents import Agents
     from opsconductor.orchestrator.engine.enrolment import Enrolment
     from opsconductor.orchestrator.engine.fleet import Fleet, Member
+    from opsconductor.orchestrator.servicers.call import Context
 
 
 class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
@@ -27,7 +26,7 @@ class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
         self._enrolment = enrolment
 
     async def List(  # noqa: N802
-        self, request: pb.ListAgentsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListAgentsRequest, context: Context
     ) -> pb.ListAgentsResponse:
         """See agent_admin_service.proto."""
         tenant = identity_of(context).tenant
@@ -46,13 +45,13 @@ class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
         )
 
     async def Get(  # noqa: N802
-        self, request: pb.GetAgentRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetAgentRequest, context: Context
     ) -> pb.GetAgentResponse:
         """See agent_admin_service.proto."""
         return pb.GetAgentResponse(agent=_agent(self._find(request.agent_id, context)))
 
     async def Drain(  # noqa: N802
-        self, request: pb.DrainAgentRequest, context: grpc.aio.ServicerContext
+        self, request: pb.DrainAgentRequest, context: Context
     ) -> pb.DrainAgentResponse:
         """See agent_admin_service.proto."""
         member = self._find(request.agent_id, context)
@@ -60,7 +59,7 @@ class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
         return pb.DrainAgentResponse(agent=_agent(member))
 
     async def CreateJoinToken(  # noqa: N802
-        self, request: pb.CreateJoinTokenRequest, context: grpc.aio.ServicerContext
+        self, request: pb.CreateJoinTokenRequest, context: Context
     ) -> pb.CreateJoinTokenResponse:
         """See agent_admin_service.proto."""
         ttl = request.ttl.ToTimedelta() if request.HasField("ttl") else None
@@ -70,7 +69,7 @@ class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
         )
         return pb.CreateJoinTokenResponse(token_file=text, expire_time=wire.timestamp(expires))
 
-    def _find(self, name: str, context: grpc.aio.ServicerContext) -> Member:
+    def _find(self, name: str, context: Context) -> Member:
         member = self._fleet.get(name)
         if member is None or member.tenant != identity_of(context).tenant:
             raise NotFound(f"there is no agent {name}")

@@ -32,13 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
-    import grpc
-
     from opsconductor.orchestrator.engine.agents import Agents
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.enrolment import Enrolment
     from opsconductor.orchestrator.engine.fleet import Fleet, Member
     from opsconductor.orchestrator.engine.history import History
+    from opsconductor.orchestrator.servicers.call import Context
     from opsconductor.orchestrator.store.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         self._clock = clock
 
     async def Enroll(  # noqa: N802
-        self, request: pb.EnrollRequest, context: grpc.aio.ServicerContext
+        self, request: pb.EnrollRequest, context: Context
     ) -> pb.EnrollResponse:
         """See agent_service.proto."""
         tenant = identity_of(context).tenant
@@ -83,7 +82,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         )
 
     async def RenewCertificate(  # noqa: N802
-        self, request: pb.RenewCertificateRequest, context: grpc.aio.ServicerContext
+        self, request: pb.RenewCertificateRequest, context: Context
     ) -> pb.RenewCertificateResponse:
         """See agent_service.proto."""
         certificate = await self._enrolment.renew(self._member(context), request.csr)
@@ -92,7 +91,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
     async def Control(  # noqa: N802
         self,
         request_iterator: AsyncIterator[pb.AgentFrame],
-        context: grpc.aio.ServicerContext,
+        context: Context,
     ) -> AsyncIterator[pb.OrchestratorFrame]:
         """See agent_service.proto."""
         member = self._member(context)
@@ -118,7 +117,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
     async def Output(  # noqa: N802
         self,
         request_iterator: AsyncIterator[pb.OutputChunk],
-        context: grpc.aio.ServicerContext,
+        context: Context,
     ) -> AsyncIterator[pb.OutputAck]:
         """See agent_service.proto."""
         member = self._member(context)
@@ -144,7 +143,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             raise NotYourAttempt(f"attempt {attempt_id} was granted to {row.agent_id}")
         return row.execution_id
 
-    def _member(self, context: grpc.aio.ServicerContext) -> Member:
+    def _member(self, context: Context) -> Member:
         identity = identity_of(context)
         member = self._fleet.get(identity.name)
         if member is None or member.tenant != identity.tenant:
@@ -190,9 +189,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         else:
             raise ProtocolError("a frame without a known content")
 
-    def _end_with_certificate(
-        self, session: AgentSession, context: grpc.aio.ServicerContext
-    ) -> asyncio.TimerHandle:
+    def _end_with_certificate(self, session: AgentSession, context: Context) -> asyncio.TimerHandle:
         """Ends the session when the agent's certificate does: TLS itself does not look again."""
         left = (certificate_of(context).not_after - self._clock()).total_seconds()
         loop = asyncio.get_running_loop()

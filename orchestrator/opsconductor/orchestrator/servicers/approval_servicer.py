@@ -13,12 +13,11 @@ from opsconductor.v1 import approval_service_pb2 as pb
 from opsconductor.v1 import approval_service_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    import grpc
-
     from opsconductor.orchestrator.domain.execution import Approval, Execution
     from opsconductor.orchestrator.engine.deciding import Deciding
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Fleet
+    from opsconductor.orchestrator.servicers.call import Context
     from opsconductor.orchestrator.store.store import Store
 
 _KINDS = {
@@ -40,7 +39,7 @@ class ApprovalServicer(pb_grpc.ApprovalServiceServicer):
         self._fleet = fleet
 
     async def List(  # noqa: N802
-        self, request: pb.ListApprovalsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListApprovalsRequest, context: Context
     ) -> pb.ListApprovalsResponse:
         """See approval_service.proto."""
         states = []
@@ -60,7 +59,7 @@ class ApprovalServicer(pb_grpc.ApprovalServiceServicer):
         return pb.ListApprovalsResponse(approvals=approvals, next_page_token=page.next_page_token)
 
     async def Get(  # noqa: N802
-        self, request: pb.GetApprovalRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetApprovalRequest, context: Context
     ) -> pb.GetApprovalResponse:
         """See approval_service.proto."""
         tenant = identity_of(context).tenant
@@ -79,7 +78,7 @@ class ApprovalServicer(pb_grpc.ApprovalServiceServicer):
         )
 
     async def Decide(  # noqa: N802
-        self, request: pb.DecideRequest, context: grpc.aio.ServicerContext
+        self, request: pb.DecideRequest, context: Context
     ) -> pb.DecideResponse:
         """See approval_service.proto."""
         caller = identity_of(context)

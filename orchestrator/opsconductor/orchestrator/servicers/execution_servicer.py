@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from opsconductor.orchestrator.domain import commands
 from opsconductor.orchestrator.engine.deciding import Words
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
-    import grpc
-
     from opsconductor.orchestrator.domain.execution import Execution
     from opsconductor.orchestrator.engine.deciding import Deciding
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.history import History
     from opsconductor.orchestrator.engine.submission import Submissions
+    from opsconductor.orchestrator.servicers.call import Context
     from opsconductor.orchestrator.store.store import Store
 
 MAX_PAGE = 200
@@ -35,6 +34,14 @@ _RESOLUTIONS = {
     pb.UNKNOWN_RESOLUTION_FAILED: "failed",
     pb.UNKNOWN_RESOLUTION_RETRY: "retry",
 }
+
+
+class _Named(Protocol):
+    """A request that names an execution."""
+
+    @property
+    def execution_id(self) -> str:
+        """Our id, or the caller's."""
 
 
 class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
@@ -55,7 +62,7 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
         self._deciding = deciding
 
     async def Submit(  # noqa: N802
-        self, request: pb.SubmitRequest, context: grpc.aio.ServicerContext
+        self, request: pb.SubmitRequest, context: Context
     ) -> pb.SubmitResponse:
         """See execution_service.proto."""
         caller = identity_of(context)
@@ -81,13 +88,13 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
         )
 
     async def Get(  # noqa: N802
-        self, request: pb.GetRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetRequest, context: Context
     ) -> pb.GetResponse:
         """See execution_service.proto."""
         return pb.GetResponse(execution=await self._whole(await self._find(request, context)))
 
     async def List(  # noqa: N802
-        self, request: pb.ListRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListRequest, context: Context
     ) -> pb.ListResponse:
         """See execution_service.proto."""
         page = await self._store.list_executions(
@@ -104,7 +111,7 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
         return pb.ListResponse(executions=executions, next_page_token=page.next_page_token)
 
     async def Watch(  # noqa: N802
-        self, request: pb.WatchRequest, context: grpc.aio.ServicerContext
+        self, request: pb.WatchRequest, context: Context
     ) -> AsyncIterator[pb.WatchResponse]:
         """See execution_service.proto."""
         state = await self._find(request, context)
@@ -114,7 +121,7 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
             yield wire_executions.event(item)
 
     async def ReadOutput(  # noqa: N802
-        self, request: pb.ReadOutputRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ReadOutputRequest, context: Context
     ) -> AsyncIterator[pb.ReadOutputResponse]:
         """See execution_service.proto."""
         state = await self._find(request, context)
@@ -134,7 +141,7 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
             yield wire_executions.piece(item)
 
     async def Cancel(  # noqa: N802
-        self, request: pb.CancelRequest, context: grpc.aio.ServicerContext
+        self, request: pb.CancelRequest, context: Context
     ) -> pb.CancelResponse:
         """See execution_service.proto."""
         person = identity_of(context).name
@@ -144,7 +151,7 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
         return pb.CancelResponse(execution=await self._whole(state))
 
     async def Pause(  # noqa: N802
-        self, request: pb.PauseRequest, context: grpc.aio.ServicerContext
+        self, request: pb.PauseRequest, context: Context
     ) -> pb.PauseResponse:
         """See execution_service.proto."""
         person = identity_of(context).name
@@ -154,7 +161,7 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
         return pb.PauseResponse(execution=await self._whole(state))
 
     async def Resume(  # noqa: N802
-        self, request: pb.ResumeRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ResumeRequest, context: Context
     ) -> pb.ResumeResponse:
         """See execution_service.proto."""
         person = identity_of(context).name
@@ -164,7 +171,7 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
         return pb.ResumeResponse(execution=await self._whole(state))
 
     async def Rollback(  # noqa: N802
-        self, request: pb.RollbackRequest, context: grpc.aio.ServicerContext
+        self, request: pb.RollbackRequest, context: Context
     ) -> pb.RollbackResponse:
         """See execution_service.proto."""
         person = identity_of(context).name
@@ -174,7 +181,7 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
         return pb.RollbackResponse(execution=await self._whole(state))
 
     async def ResolveUnknown(  # noqa: N802
-        self, request: pb.ResolveUnknownRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ResolveUnknownRequest, context: Context
     ) -> pb.ResolveUnknownResponse:
         """See execution_service.proto."""
         caller = identity_of(context)
@@ -190,21 +197,21 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
 
     async def _find(
         self,
-        request: pb.GetRequest | pb.WatchRequest | pb.CancelRequest,
-        context: grpc.aio.ServicerContext,
+        request: _Named,
+        context: Context,
     ) -> Execution:
         return await self._history.find(request.execution_id, identity_of(context).tenant)
 
     async def _command(
         self,
-        request: pb.CancelRequest,
-        context: grpc.aio.ServicerContext,
+        request: _Named,
+        context: Context,
         decide: Callable[[Execution, datetime], commands.Events],
     ) -> Execution:
         state = await self._find(request, context)
         return await self._engine.command(state.execution_id, decide)
 
-    async def _wait(self, state: Execution, context: grpc.aio.ServicerContext) -> Execution:
+    async def _wait(self, state: Execution, context: Context) -> Execution:
         """Waits for the end as long as the caller does; what runs goes on in any case."""
         remaining = context.time_remaining()
         limit = min(MAX_WAIT, remaining - 0.1 if remaining else MAX_WAIT)

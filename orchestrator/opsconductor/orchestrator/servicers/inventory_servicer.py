@@ -14,9 +14,8 @@ from opsconductor.v1 import inventory_service_pb2_grpc as pb_grpc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import grpc
-
     from opsconductor.orchestrator.engine.inventory import Inventory
+    from opsconductor.orchestrator.servicers.call import Context
 
 _TEXTS = (
     "name",
@@ -38,7 +37,7 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         self._inventory = inventory
 
     async def List(  # noqa: N802
-        self, request: pb.ListAssetsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListAssetsRequest, context: Context
     ) -> pb.ListAssetsResponse:
         """See inventory_service.proto."""
         size = wire.page_size(request.page_size, 200, 1000)
@@ -49,7 +48,7 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         )
 
     async def Query(  # noqa: N802
-        self, request: pb.QueryAssetsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.QueryAssetsRequest, context: Context
     ) -> pb.QueryAssetsResponse:
         """See inventory_service.proto."""
         wanted = Filter(
@@ -68,7 +67,7 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         )
 
     async def Import(  # noqa: N802
-        self, request: pb.ImportAssetsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ImportAssetsRequest, context: Context
     ) -> pb.ImportAssetsResponse:
         """See inventory_service.proto."""
         if bool(request.document) == bool(request.assets):
@@ -78,7 +77,7 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         return pb.ImportAssetsResponse(created=created, updated=updated)
 
     async def Delete(  # noqa: N802
-        self, request: pb.DeleteAssetRequest, context: grpc.aio.ServicerContext
+        self, request: pb.DeleteAssetRequest, context: Context
     ) -> pb.DeleteAssetResponse:
         """See inventory_service.proto."""
         await self._inventory.delete(identity_of(context).tenant, request.name)

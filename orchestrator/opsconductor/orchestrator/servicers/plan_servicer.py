@@ -10,10 +10,9 @@ from opsconductor.v1 import plan_service_pb2 as pb
 from opsconductor.v1 import plan_service_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    import grpc
-
     from opsconductor.orchestrator.engine.fleet import Fleet
     from opsconductor.orchestrator.engine.planning import Planner
+    from opsconductor.orchestrator.servicers.call import Context
 
 
 class PlanServicer(pb_grpc.PlanServiceServicer):
@@ -24,7 +23,7 @@ class PlanServicer(pb_grpc.PlanServiceServicer):
         self._fleet = fleet
 
     async def Validate(  # noqa: N802
-        self, request: pb.ValidateRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ValidateRequest, context: Context
     ) -> pb.ValidateResponse:
         """See plan_service.proto."""
         tenant = identity_of(context).tenant
@@ -32,7 +31,7 @@ class PlanServicer(pb_grpc.PlanServiceServicer):
         return pb.ValidateResponse(faults=wire.faults(faults), warnings=wire.faults(warnings))
 
     async def Preview(  # noqa: N802
-        self, request: pb.PreviewRequest, context: grpc.aio.ServicerContext
+        self, request: pb.PreviewRequest, context: Context
     ) -> pb.PreviewResponse:
         """See plan_service.proto."""
         tenant = identity_of(context).tenant

@@ -19,9 +19,8 @@ from opsconductor.v1 import tool_service_pb2_grpc as pb_grpc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import grpc
-
     from opsconductor.orchestrator.engine.planning import Planner
+    from opsconductor.orchestrator.servicers.call import Context
     from opsconductor.tool_registry.model import Tool
     from opsconductor.tool_registry.risk import CallRisk
 
@@ -33,7 +32,7 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
         self._planner = planner
 
     async def List(  # noqa: N802
-        self, request: pb.ListToolsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListToolsRequest, context: Context
     ) -> pb.ListToolsResponse:
         """See tool_service.proto."""
         size = wire.page_size(request.page_size, 500, 500)
@@ -50,7 +49,7 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
         )
 
     async def Get(  # noqa: N802
-        self, request: pb.GetToolRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetToolRequest, context: Context
     ) -> pb.GetToolResponse:
         """See tool_service.proto."""
         tool = self._planner.registry.get(request.name)
@@ -59,7 +58,7 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
         return pb.GetToolResponse(tool=message)
 
     async def Search(  # noqa: N802
-        self, request: pb.SearchToolsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.SearchToolsRequest, context: Context
     ) -> pb.SearchToolsResponse:
         """See tool_service.proto."""
         size = wire.page_size(request.page_size, 20, 500)
@@ -67,7 +66,7 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
         return pb.SearchToolsResponse(tools=[_tool(tool) for tool in found])
 
     async def Render(  # noqa: N802
-        self, request: pb.RenderRequest, context: grpc.aio.ServicerContext
+        self, request: pb.RenderRequest, context: Context
     ) -> pb.RenderResponse:
         """See tool_service.proto."""
         tool = self._planner.registry.get(request.name)

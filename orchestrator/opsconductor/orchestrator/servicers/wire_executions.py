@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.store.rows import ExecutionRow
 
 
-def execution_state(word: str) -> pb.ExecutionState:
+def execution_state(word: str) -> pb.ExecutionState.ValueType:
     """Returns the wire value of an execution state's word."""
     return pb.ExecutionState.Value(f"EXECUTION_STATE_{word.upper()}")
 
 
-def step_state(word: str) -> pb.StepState:
+def step_state(word: str) -> pb.StepState.ValueType:
     """Returns the wire value of a step state's word."""
     return pb.StepState.Value(f"STEP_STATE_{word.upper()}")
 
 
-def attempt_state(word: str) -> pb.AttemptState:
+def attempt_state(word: str) -> pb.AttemptState.ValueType:
     """Returns the wire value of an attempt state's word."""
     return pb.AttemptState.Value(f"ATTEMPT_STATE_{word.upper()}")
 
 
-def effects(word: str) -> pb.Effects:
+def effects(word: str) -> pb.Effects.ValueType:
     """Returns the wire value of what may have changed."""
     return pb.Effects.Value(f"EFFECTS_{word.upper()}") if word else pb.EFFECTS_UNSPECIFIED
 
@@ -149,7 +149,9 @@ def _step(
         start_time=wire.timestamp(record.started_at),
         end_time=wire.timestamp(record.ended_at),
         error=_error(record.error),
-        attempts=[attempt(item, complete.get(item.attempt_id, False)) for item in attempts],
+        attempts=[
+            attempt(item, complete=complete.get(item.attempt_id, False)) for item in attempts
+        ],
         command=last.command if last else compiled.command,
         risk=wire.risk(compiled.risk),
         digest=compiled.digest,
@@ -164,7 +166,7 @@ def _summary(state: Execution, record: StepRecord, waiting: Mapping[str, str]) -
     return waiting.get(record.step_id) or step_summary(state, record)
 
 
-def attempt(item: Attempt, complete: bool) -> pb.Attempt:
+def attempt(item: Attempt, *, complete: bool) -> pb.Attempt:
     """Returns an attempt."""
     return pb.Attempt(
         attempt_id=item.attempt_id,

@@ -70,7 +70,8 @@ def read_range(
 
 
 def _clipped(rows: Iterable[Row[Any]], begin: int, end: int) -> Iterable[OutputChunk]:
-    for at, data in rows:
+    for row in rows:
+        at, data = row.offset, row.data
         first, last = max(begin - at, 0), end - at
         piece = data if first == 0 and last >= len(data) else data[first:last]
         if piece:

@@ -86,7 +86,7 @@ def _place(token: str) -> tuple[int, str]:
         time, _, key = text.partition(".")
         place = int(time), key
         if not key or abs(place[0]) > _LATEST:
-            raise ValueError("no place in a list")  # noqa: TRY301
+            raise ValueError("no place in a list")
     except (ValueError, binascii.Error) as exc:
         fault = Fault(
             "PAGE_TOKEN",

@@ -115,6 +115,9 @@ Index(
 Index(
     "executions_by_external_id",
     executions.c.external_id,
+    executions.c.tenant,
+    executions.c.create_time,
+    executions.c.execution_id,
     sqlite_where=text("external_id <> ''"),
     postgresql_where=text("external_id <> ''"),
 )

@@ -91,7 +91,7 @@ def _create_executions() -> None:
     _partial_index(
         "executions_by_external_id",
         "executions",
-        ["external_id"],
+        ["external_id", "tenant", "create_time", "execution_id"],
         "external_id <> ''",
         unique=False,
     )

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers.agents import Agent, Gate
+from helpers.fake_orchestrator import FakeOrchestrator
+from helpers.orders import CHANGE, READ, Orchestrator, Person, body_of
+from opsconductor.agent.executors.base import Outcome
+from opsconductor.agent.session import link as link_module
+from opsconductor.agent.session.frames import HELLO_REPORT_BYTES
+from opsconductor.agent.session.inventory import InventoryQueries
+from opsconductor.agent.session.link import Link
+from opsconductor.v1 import agent_service_pb2 as pb
+from opsconductor.v1 import execution_service_pb2 as states
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from opsconductor.agent.executors.base import Call, Sink
+
+ALICE = Person.new("alice")
+
+
+@pytest.fixture(autouse=True)
+def quick_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(link_module, "LONGEST_WAIT", 0.1)
+
+
+@pytest.fixture
+async def orchestrator() -> AsyncIterator[FakeOrchestrator]:
+    async with FakeOrchestrator() as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def linked(agent: Agent, server: FakeOrchestrator) -> AsyncIterator[Link]:
+    facts: dict[str, Any] = {"version": "0", "journal_id": agent.journal.journal_id, "capacity": 4}
+    link = Link(
+        server,
+        agent.worker,
+        agent.journal,
+        agent.fence,
+        agent.spools,
+        InventoryQueries(),
+        lambda: {
+            **facts,
+            "last_session_epoch": agent.journal.epoch,
+            "incarnation": agent.journal.incarnation,
+        },
+    )
+    task = asyncio.create_task(link.run())
+    try:
+        yield link
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
+    import time
+
+    made = Agent(tmp_path, ALICE)
+    made.fence._boottime = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    yield made
+    made.close()
+
+
+async def test_an_order_goes_from_assign_to_acknowledged_report(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    async with linked(agent, orchestrator):
+        connection = await orchestrator.connection()
+        order = Orchestrator(people=(ALICE,)).order(body_of(CHANGE))
+        connection.assign(order)
+        report = await orchestrator.report(order.attempt_id)
+        assert report.state == states.ATTEMPT_STATE_COMPLETED
+        assert report.effects == states.EFFECTS_DONE
+        assert report.session_epoch == connection.epoch
+        assert not agent.worker.all_acknowledged
+        connection.ack(order.attempt_id)
+        await orchestrator.until(lambda: agent.worker.all_acknowledged)
+
+
+async def test_hello_tells_what_is_not_acknowledged_until_it_is(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    order = Orchestrator().order(body_of(READ))
+    async with linked(agent, orchestrator):
+        first = await orchestrator.connection(1)
+        first.assign(order)
+        await orchestrator.report(order.attempt_id)
+        first.end()
+        second = await orchestrator.connection(2)
+        (told,) = second.hello.attempts
+        assert (told.attempt_id, told.state) == (order.attempt_id, states.ATTEMPT_STATE_COMPLETED)
+        second.ack(order.attempt_id)
+        await orchestrator.until(lambda: agent.worker.all_acknowledged)
+        second.end()
+        third = await orchestrator.connection(3)
+        assert list(third.hello.attempts) == []
+        assert (third.hello.last_session_epoch, third.hello.incarnation) == (2, "inc-1")
+
+
+async def test_attempts_go_on_while_the_connection_is_lost(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    gate = Gate()
+    agent.executor.scripts.append(gate)
+    order = Orchestrator().order(body_of(READ))
+    async with linked(agent, orchestrator):
+        first = await orchestrator.connection(1)
+        first.assign(order)
+        await gate.entered.wait()
+        first.end()
+        second = await orchestrator.connection(2)
+        assert [each.state for each in second.hello.attempts] == [states.ATTEMPT_STATE_RUNNING]
+        gate.open.set()
+        report = await orchestrator.report(order.attempt_id, connection=2)
+        assert report.state == states.ATTEMPT_STATE_COMPLETED
+        assert len(agent.executor.calls) == 1
+
+
+async def test_heartbeats_are_sent_and_counted(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    async with linked(agent, orchestrator):
+        connection = await orchestrator.connection()
+        await orchestrator.until(
+            lambda: (
+                [f.heartbeat.number for f in connection.frames if f.HasField("heartbeat")][:3]
+                == [1, 2, 3]
+            )
+        )
+
+
+async def test_a_silent_orchestrator_is_left_and_found_again(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    orchestrator.echo, orchestrator.timeout = False, 0.15
+    async with linked(agent, orchestrator):
+        await orchestrator.connection(2)
+
+
+async def test_a_lower_epoch_is_refused(
+    agent: Agent, orchestrator: FakeOrchestrator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(agent, orchestrator):
+        (await orchestrator.connection(1)).end()
+        await orchestrator.connection(2)
+    orchestrator.epoch = 0
+    async with linked(agent, orchestrator):
+        stale = await orchestrator.connection(3)
+        stale.assign(Orchestrator().order(body_of(READ)))
+        await orchestrator.connection(5)
+    assert agent.executor.calls == []
+    assert "an old replica" in caplog.text
+
+
+async def test_a_replaced_store_gets_no_work_until_a_person_accepts_it(
+    agent: Agent, orchestrator: FakeOrchestrator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(agent, orchestrator):
+        await orchestrator.connection(1)
+    orchestrator.incarnation, orchestrator.epoch = "inc-2", 100
+    async with linked(agent, orchestrator):
+        (await orchestrator.connection(2)).assign(Orchestrator().order(body_of(READ)))
+        await orchestrator.connection(3)
+    assert agent.executor.calls == []
+    assert "--accept-incarnation inc-2" in caplog.text
+    agent.journal.pin_incarnation("inc-2")
+    orchestrator.epoch = 0
+    orchestrator.connections.clear()
+    async with linked(agent, orchestrator):
+        order = Orchestrator().order(body_of(READ))
+        (await orchestrator.connection()).assign(order)
+        await orchestrator.report(order.attempt_id)
+
+
+async def test_an_order_for_an_earlier_session_is_refused(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    async with linked(agent, orchestrator):
+        (await orchestrator.connection(1)).end()
+        second = await orchestrator.connection(2)
+        second.epoch = 1
+        order = Orchestrator().order(body_of(READ))
+        second.assign(order)
+        report = await orchestrator.report(order.attempt_id, connection=2)
+        assert (report.state, report.error.code) == (
+            states.ATTEMPT_STATE_NOT_STARTED,
+            "STALE_EPOCH",
+        )
+
+
+async def test_cancel_of_an_unknown_attempt_is_answered_as_not_started(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    async with linked(agent, orchestrator):
+        connection = await orchestrator.connection()
+        connection.send(cancel=pb.CancelAttempt(attempt_id="att_x", reason="gone"))
+        report = await orchestrator.report("att_x")
+        assert (report.state, report.error.code) == (
+            states.ATTEMPT_STATE_NOT_STARTED,
+            "TAKEN_BACK",
+        )
+
+
+async def test_a_frame_the_agent_does_not_know_ends_the_session_only(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    async with linked(agent, orchestrator):
+        connection = await orchestrator.connection(1)
+        connection.send()
+        await orchestrator.connection(2)
+
+
+async def test_draining_is_announced_now_and_at_the_next_connect(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    async with linked(agent, orchestrator) as link:
+        first = await orchestrator.connection(1)
+        agent.worker.drain("maintenance")
+        link.announce_draining()
+        await orchestrator.until(lambda: any(f.HasField("draining") for f in first.frames))
+        first.end()
+        second = await orchestrator.connection(2)
+        await orchestrator.until(lambda: any(f.HasField("draining") for f in second.frames))
+
+
+def writes(*pieces: bytes) -> Any:
+    async def script(call: Call, sink: Sink, _: asyncio.Event) -> Outcome:
+        for piece in pieces:
+            await sink.write("stdout", piece)
+            await asyncio.sleep(0)
+        return Outcome.ended(call, 0)
+
+    return script
+
+
+async def test_output_arrives_exactly_and_the_spool_is_emptied(
+    agent: Agent, orchestrator: FakeOrchestrator, tmp_path: Path
+) -> None:
+    data = random.Random(7).randbytes(3_000_000)
+    agent.executor.scripts.append(
+        writes(*(data[i : i + 70_001] for i in range(0, len(data), 70_001)))
+    )
+    order = Orchestrator().order(body_of(READ))
+    async with linked(agent, orchestrator):
+        connection = await orchestrator.connection()
+        connection.assign(order)
+        report = await orchestrator.report(order.attempt_id)
+        connection.ack(order.attempt_id)
+        await orchestrator.until(lambda: agent.worker.all_acknowledged)
+    stored = bytes(orchestrator.output[order.attempt_id, states.OUTPUT_STREAM_STDOUT])
+    assert stored == data
+    assert report.stdout_sha256 == hashlib.sha256(data).hexdigest()
+    assert max(length for _, length in orchestrator.chunks) <= 64 * 1024
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+async def test_output_goes_on_from_the_acknowledged_offset_after_lost_streams(
+    agent: Agent, orchestrator: FakeOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsconductor.agent.session.outputs.REOPEN_DELAY", 0.01)
+    orchestrator.end_output_after = 3
+    data = random.Random(8).randbytes(1_000_000)
+    agent.executor.scripts.append(writes(data))
+    order = Orchestrator().order(body_of(READ))
+    async with linked(agent, orchestrator):
+        (await orchestrator.connection()).assign(order)
+        await orchestrator.report(order.attempt_id)
+        key = (order.attempt_id, states.OUTPUT_STREAM_STDOUT)
+        await orchestrator.until(lambda: len(orchestrator.output[key]) == len(data))
+        assert bytes(orchestrator.output[key]) == data
+
+
+async def test_a_restarted_agent_sends_output_and_report_that_were_left(
+    agent: Agent, orchestrator: FakeOrchestrator, tmp_path: Path
+) -> None:
+    agent.executor.scripts.append(writes(b"kept over a restart"))
+    order = Orchestrator().order(body_of(READ))
+    agent.worker.assign(order)
+    agent.fence.begin(1, agent.fence._boottime())
+    await agent.final(order.attempt_id)
+    agent.close()
+    again = Agent(tmp_path)
+    async with linked(again, orchestrator):
+        connection = await orchestrator.connection()
+        (told,) = connection.hello.attempts
+        assert told.stdout_bytes == len(b"kept over a restart")
+        key = (order.attempt_id, states.OUTPUT_STREAM_STDOUT)
+        await orchestrator.until(lambda: orchestrator.output[key] == b"kept over a restart")
+    again.close()
+
+
+async def test_a_hello_stays_small_and_the_rest_follows(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    agent.fence.begin(1, agent.fence._boottime())
+    orders = [Orchestrator(f"exec_{number}").order(body_of(READ)) for number in range(12)]
+    for order in orders:
+        agent.executor.scripts.append(writes(b"x" * 100_000))
+        agent.worker.assign(order)
+        await agent.final(order.attempt_id)
+    async with linked(agent, orchestrator):
+        connection = await orchestrator.connection()
+        assert len(connection.hello.attempts) == len(orders)
+        assert connection.hello.ByteSize() < HELLO_REPORT_BYTES + 64 * 1024
+        announced = {
+            each.attempt_id
+            for each in connection.hello.attempts
+            if each.state == states.ATTEMPT_STATE_RUNNING
+        }
+        assert announced
+        for attempt_id in announced:
+            await orchestrator.report(attempt_id)
+
+
+async def test_an_unreachable_orchestrator_is_complained_about_once(
+    agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FakeOrchestrator() as gone:
+        pass
+    caplog.set_level(logging.WARNING)
+    async with linked(agent, gone):
+        async with asyncio.timeout(10):
+            while "no session" not in caplog.text:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+    assert caplog.text.count("no session") == 1
