@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.ssh_keys import KINDS, Token, armor, private_key, unarmor
 
+from helpers.ssh_keys import KINDS, Token, armor, private_key, unarmor
 from opsconductor.rpc.sshsig import (
     AllowedSigners,
     SignatureRejected,

@@ -13,7 +13,8 @@ from opsconductor.agent.calls import Caller
 from opsconductor.agent.executors.base import Outcome
 from opsconductor.agent.fence import Fence
 from opsconductor.agent.journal import Journal
-from opsconductor.agent.output import Spool, Spools
+from opsconductor.agent.masking import Masks
+from opsconductor.agent.output import Spools
 from opsconductor.agent.policy import Policy
 from opsconductor.agent.spans import NoSpans
 from opsconductor.agent.verify import Trust
@@ -86,25 +87,13 @@ class Gate:
         return Outcome.ended(call, 0)
 
 
-class PlainSink:
-    """Masks nothing."""
-
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
-
-    async def write(self, stream: Stream, data: bytes) -> None:
-        await self._spool.write(stream, data)
-
-    async def flush(self) -> None:
-        return None
-
-
 class Agent:
     """A worker in a folder, with everything it needs; can be killed and started again."""
 
     def __init__(self, folder: Path, *people: Person, capacity: int = 32, boot: str = "b") -> None:
         self.executor = ScriptedExecutor()
         self.seconds = 100.0
+        self.secrets: tuple[str, ...] = ()
         self.reports: list[Report] = []
         self._changed = asyncio.Event()
         self.journal = Journal.open(folder / "journal", NOW.timestamp)
@@ -119,7 +108,7 @@ class Agent:
             spools=self.spools,
             fence=self.fence,
             spans=NoSpans(),
-            mask=PlainSink,
+            masks=Masks(lambda: self.secrets),
             clock=NOW.timestamp,
             boot_id=boot,
         )

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
+
 from opsconductor.v1 import agent_service_pb2 as pb
 from opsconductor.v1 import agent_service_pb2_grpc as pb_grpc
 
@@ -64,7 +65,14 @@ class Connection:
 class FakeOrchestrator(pb_grpc.AgentServiceServicer):
     """Accepts agents, keeps every frame and every byte of output."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        credentials: grpc.ServerCredentials | None = None,
+        sign: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self.sign = sign
+        """Turns a certificate request into a certificate."""
+        self.tokens: list[str] = []
         self.connections: list[Connection] = []
         self.output: dict[tuple[str, int], bytearray] = defaultdict(bytearray)
         self.chunks: list[tuple[int, int]] = []
@@ -78,7 +86,10 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
         self._changed = asyncio.Condition()
         self._server = grpc.aio.server()
         pb_grpc.add_AgentServiceServicer_to_server(self, self._server)
-        self._port = self._server.add_insecure_port("127.0.0.1:0")
+        if credentials is None:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
 
     async def __aenter__(self) -> FakeOrchestrator:
         await self._server.start()
@@ -88,7 +99,7 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
         await self._server.stop(None)
 
     def open_channel(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(f"127.0.0.1:{self._port}", [("grpc.enable_http_proxy", 0)])
+        return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", [("grpc.enable_http_proxy", 0)])
 
     async def renew_when_due(self, _: grpc.aio.Channel) -> None:
         await asyncio.Event().wait()
@@ -137,6 +148,24 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
                 yield frame
         finally:
             reader.cancel()
+
+    async def Enroll(  # noqa: N802
+        self, request: pb.EnrollRequest, context: Any
+    ) -> pb.EnrollResponse:
+        assert self.sign is not None
+        self.tokens.append(request.token)
+        return pb.EnrollResponse(
+            agent_id="agent_1",
+            name="local",
+            segment="dmz",
+            certificate=self.sign(request.csr),
+        )
+
+    async def RenewCertificate(  # noqa: N802
+        self, request: pb.RenewCertificateRequest, context: Any
+    ) -> pb.RenewCertificateResponse:
+        assert self.sign is not None
+        return pb.RenewCertificateResponse(certificate=self.sign(request.csr))
 
     async def Output(  # noqa: N802
         self, requests: AsyncIterator[pb.OutputChunk], _: Any

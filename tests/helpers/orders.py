@@ -118,7 +118,7 @@ def call_of(tool: Tool, **changes: Any) -> dict[str, Any]:
     }
 
 
-def body_of(tool: Tool, step_id: str = "one", **changes: Any) -> dict[str, Any]:
+def body_of(tool: Tool, step_id: Any = "one", **changes: Any) -> dict[str, Any]:
     return {
         "v": 1,
         "step_id": step_id,

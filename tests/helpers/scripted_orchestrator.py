@@ -1,5 +1,6 @@
 """A real gRPC server that answers from a script: what opsctl sees without an orchestrator."""
 
+# ruff: noqa: N802 - methods are named as gRPC names them
 from __future__ import annotations
 
 import json
@@ -197,32 +198,34 @@ class _Base:
 
 
 class _Plans(_Base, plan_service_pb2_grpc.PlanServiceServicer):
-    def Validate(self, request, context):
+    def Validate(self, request: Any, context: grpc.ServicerContext) -> plans.ValidateResponse:
         self.called(request, context)
         return plans.ValidateResponse(faults=self.script.faults)
 
-    def Preview(self, request, context):
+    def Preview(self, request: Any, context: grpc.ServicerContext) -> plans.PreviewResponse:
         self.called(request, context)
         return self.script.preview
 
 
 class _Executions(_Base, execution_service_pb2_grpc.ExecutionServiceServicer):
-    def Submit(self, request, context):
+    def Submit(self, request: Any, context: grpc.ServicerContext) -> executions.SubmitResponse:
         self.called(request, context)
         self.script.submitted.append(request)
         return executions.SubmitResponse(execution=self.script.execution)
 
-    def Get(self, request, context):
+    def Get(self, request: Any, context: grpc.ServicerContext) -> executions.GetResponse:
         self.called(request, context)
         if request.execution_id != self.script.execution.execution_id:
             _abort(context, NotFound(f"there is no execution {request.execution_id}"))
         return executions.GetResponse(execution=self.script.execution)
 
-    def List(self, request, context):
+    def List(self, request: Any, context: grpc.ServicerContext) -> executions.ListResponse:
         self.called(request, context)
         return executions.ListResponse(executions=[self.script.execution])
 
-    def Watch(self, request, context) -> Iterator[executions.WatchResponse]:
+    def Watch(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> Iterator[executions.WatchResponse]:
         self.called(request, context)
         yield from self.script.events
         while self.script.hold and not self.script.closing.is_set() and context.is_active():
@@ -230,7 +233,9 @@ class _Executions(_Base, execution_service_pb2_grpc.ExecutionServiceServicer):
                 yield from self.script.after_approval
                 return
 
-    def ReadOutput(self, request, context) -> Iterator[executions.ReadOutputResponse]:
+    def ReadOutput(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> Iterator[executions.ReadOutputResponse]:
         self.called(request, context)
         skip = {
             executions.OUTPUT_STREAM_STDOUT: request.stdout_offset,
@@ -245,42 +250,45 @@ class _Executions(_Base, execution_service_pb2_grpc.ExecutionServiceServicer):
                 answer.data = piece.data[passed:]
                 yield answer
 
-    def Cancel(self, request, context):
+    def Cancel(self, request: Any, context: grpc.ServicerContext) -> executions.CancelResponse:
         self.called(request, context)
         return executions.CancelResponse(execution=self.script.execution)
 
-    def Pause(self, request, context):
+    def Pause(self, request: Any, context: grpc.ServicerContext) -> executions.PauseResponse:
         self.called(request, context)
         return executions.PauseResponse(execution=self.script.execution)
 
-    def Resume(self, request, context):
+    def Resume(self, request: Any, context: grpc.ServicerContext) -> executions.ResumeResponse:
         self.called(request, context)
         return executions.ResumeResponse(execution=self.script.execution)
 
-    def Rollback(self, request, context):
+    def Rollback(self, request: Any, context: grpc.ServicerContext) -> executions.RollbackResponse:
         self.called(request, context)
         return executions.RollbackResponse(execution=self.script.execution)
 
-    def ResolveUnknown(self, request, context):
+    def ResolveUnknown(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> executions.ResolveUnknownResponse:
         self.called(request, context)
         return executions.ResolveUnknownResponse(execution=self.script.execution)
 
 
 class _Approvals(_Base, approval_service_pb2_grpc.ApprovalServiceServicer):
-    def List(self, request, context):
+    def List(self, request: Any, context: grpc.ServicerContext) -> approvals.ListApprovalsResponse:
         self.called(request, context)
         found = [self.script.approval.approval] if self.script.approval else []
         return approvals.ListApprovalsResponse(approvals=found)
 
-    def Get(self, request, context):
+    def Get(self, request: Any, context: grpc.ServicerContext) -> approvals.GetApprovalResponse:
         self.called(request, context)
         if self.script.approval is None:
             _abort(context, NotFound("there is no such approval"))
         return self.script.approval
 
-    def Decide(self, request, context):
+    def Decide(self, request: Any, context: grpc.ServicerContext) -> approvals.DecideResponse:
         self.called(request, context)
         self.script.decisions.append(request)
+        assert self.script.approval is not None
         if request.kind == approvals.DECISION_KIND_APPROVE:
             self.script.approval.approval.state = approvals.APPROVAL_STATE_APPROVED
         else:
@@ -291,50 +299,60 @@ class _Approvals(_Base, approval_service_pb2_grpc.ApprovalServiceServicer):
 
 
 class _Tools(_Base, tool_service_pb2_grpc.ToolServiceServicer):
-    def List(self, request, context):
+    def List(self, request: Any, context: grpc.ServicerContext) -> tools.ListToolsResponse:
         self.called(request, context)
         return tools.ListToolsResponse(tools=self.script.tools)
 
-    def Get(self, request, context):
+    def Get(self, request: Any, context: grpc.ServicerContext) -> tools.GetToolResponse:
         self.called(request, context)
         for tool in self.script.tools:
             if request.name in (tool.name, *tool.aliases):
                 return tools.GetToolResponse(tool=tool)
         _abort(context, UnknownTool(f"no tool is named {request.name}; did you mean ping?"))
 
-    def Search(self, request, context):
+    def Search(self, request: Any, context: grpc.ServicerContext) -> tools.SearchToolsResponse:
         self.called(request, context)
         return tools.SearchToolsResponse(tools=self.script.tools)
 
-    def Render(self, request, context):
+    def Render(self, request: Any, context: grpc.ServicerContext) -> tools.RenderResponse:
         self.called(request, context)
         return tools.RenderResponse(command="ping -c 1 host")
 
 
 class _Agents(_Base, agent_admin_service_pb2_grpc.AgentAdminServiceServicer):
-    def List(self, request, context):
+    def List(self, request: Any, context: grpc.ServicerContext) -> agents.ListAgentsResponse:
         self.called(request, context)
         return agents.ListAgentsResponse(agents=self.script.agents)
 
-    def Get(self, request, context):
+    def Get(self, request: Any, context: grpc.ServicerContext) -> agents.GetAgentResponse:
         self.called(request, context)
         return agents.GetAgentResponse(agent=self.script.agents[0])
 
-    def Drain(self, request, context):
+    def Drain(self, request: Any, context: grpc.ServicerContext) -> agents.DrainAgentResponse:
         self.called(request, context)
         return agents.DrainAgentResponse(agent=self.script.agents[0])
 
-    def CreateJoinToken(self, request, context):
+    def CreateJoinToken(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> agents.CreateJoinTokenResponse:
         self.called(request, context)
         return agents.CreateJoinTokenResponse(token_file="token: secret\n")
 
 
 class _Inventory(_Base, inventory_service_pb2_grpc.InventoryServiceServicer):
-    def List(self, request, context):
+    def List(self, request: Any, context: grpc.ServicerContext) -> inventory.ListAssetsResponse:
         self.called(request, context)
         asset = inventory.Asset(name="web-01", type="linux_server", port=22, address="10.0.0.1")
         return inventory.ListAssetsResponse(assets=[asset])
 
-    def Import(self, request, context):
+    def Import(self, request: Any, context: grpc.ServicerContext) -> inventory.ImportAssetsResponse:
         self.called(request, context)
         return inventory.ImportAssetsResponse(created=1, updated=2)
+
+    def Query(self, request: Any, context: grpc.ServicerContext) -> inventory.QueryAssetsResponse:
+        self.called(request, context)
+        return inventory.QueryAssetsResponse(total_count=1)
+
+    def Delete(self, request: Any, context: grpc.ServicerContext) -> inventory.DeleteAssetResponse:
+        self.called(request, context)
+        return inventory.DeleteAssetResponse()

@@ -1,4 +1,4 @@
-"""A grpc.aio server with the production options, credentials and interceptors, and callers for it."""
+"""A grpc.aio server with production options, credentials and interceptors, and its callers."""
 
 from __future__ import annotations
 

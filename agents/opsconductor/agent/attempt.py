@@ -26,9 +26,10 @@ from opsconductor.rpc import canonical, failpoints
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opsconductor.agent.calls import Caller, Flushing, PreparedCall, Result
+    from opsconductor.agent.calls import Caller, PreparedCall, Result
     from opsconductor.agent.fence import Fence
     from opsconductor.agent.journal import Journal
+    from opsconductor.agent.masking import Masks
     from opsconductor.agent.order import Order
     from opsconductor.agent.output import Spool, Spools
     from opsconductor.agent.spans import AttemptSpan, Spans
@@ -50,8 +51,7 @@ class Workshop:
     spools: Spools
     fence: Fence
     spans: Spans
-    mask: Callable[[Spool], Flushing]
-    """Puts the masking of secrets before a spool."""
+    masks: Masks
     clock: Callable[[], float]
     boot_id: str
 
@@ -207,13 +207,14 @@ class Attempt:
         if self.refuse_with is not None:
             raise self.refuse_with
         shop.fence.check(order)
-        self.report = replace(
+        running = replace(
             self.report,
             state="running",
             start_time=shop.clock(),
             command=prepared.command,
             captured=captured,
         )
+        self.report = shop.masks.report(running)
         entry = Entry(
             self.report,
             read_only=verified.read_only,
@@ -250,10 +251,10 @@ class Attempt:
                     around,
                     timeout=timedelta(milliseconds=verified.body["timeout_ms"]),
                     read_only=verified.read_only,
-                    sink=shop.mask(spool),
+                    sink=shop.masks.sink(spool),
                 )
             failure = await self._verification_failure(verified, result, around, span)
-            report = self._ended(verified, result, failure, spool)
+            report = shop.masks.report(self._ended(verified, result, failure, spool))
         except Exception as exc:  # noqa: BLE001 - third parties write executors
             _log.exception("attempt %s: the executor failed", self.order.attempt_id)
             report = self._defect(exc, spool, read_only=verified.read_only)
@@ -343,7 +344,7 @@ class Attempt:
 
     async def _settle(self, report: Report, read_only: bool) -> Report:  # noqa: FBT001
         """Records an end before any start."""
-        report = replace(report, end_time=self._shop.clock())
+        report = self._shop.masks.report(replace(report, end_time=self._shop.clock()))
         entry = Entry(report, read_only=read_only, group=self.order.group)
         try:
             await self._shop.journal.final(entry)

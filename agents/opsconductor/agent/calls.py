@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -23,16 +24,11 @@ if TYPE_CHECKING:
     from opsconductor.agent.verify import VerifiedCall
     from opsconductor.tool_registry.render import Rendered, Section
 
+ChooseExecutor = Callable[[str, "Mapping[str, Any] | None"], Executor]
+"""Finds the executor for a method and a target; raises Refused when there is none."""
 MAX_COMMAND_CHARACTERS = 16 * 1024
 MAX_COLLECTED_BYTES = 1024 * 1024
 """Most output of a side call (precheck, capture, verification) that is kept."""
-
-
-class ChooseExecutor(Protocol):
-    """Finds the executor for a method and a target; raises Refused when there is none."""
-
-    def __call__(self, method: str, target: Mapping[str, Any] | None) -> Executor:
-        """Returns the executor."""
 
 
 class OutputStore(Sink, Protocol):

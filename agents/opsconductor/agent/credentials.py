@@ -10,6 +10,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.executors.credential import Credential
+from opsconductor.agent.executors.redact import SHORTEST_SECRET
 from opsconductor.agent.settings import SettingsInvalid, read_mapping, unknown_keys
 from opsconductor.rpc.errors import Fault
 
@@ -92,6 +93,10 @@ def _entry_faults(name: str, value: Any) -> list[Fault]:
         for key, item in value.items()
         if key in _FIELDS and not isinstance(item, str)
     ]
+    for key in ("password", "passphrase", "private_key"):
+        if isinstance(text := value.get(key, ""), str) and 0 < len(text) < SHORTEST_SECRET:
+            expected = f"at least {SHORTEST_SECRET} characters, so that output can be masked"
+            faults.append(Fault("TOO_SHORT", field=f"{name}.{key}", expected=expected))
     return faults
 
 

@@ -17,12 +17,12 @@ from opsconductor.agent import log
 from opsconductor.agent.attempt import Workshop
 from opsconductor.agent.calls import Caller
 from opsconductor.agent.credentials import CredentialFile
-from opsconductor.agent.executors.redact import RedactingSink
 from opsconductor.agent.executors.registry import Executors
 from opsconductor.agent.fence import Fence
 from opsconductor.agent.journal import Journal
 from opsconductor.agent.lock import FolderLock
-from opsconductor.agent.output import Spool, Spools
+from opsconductor.agent.masking import Masks
+from opsconductor.agent.output import Spools
 from opsconductor.agent.policy import Policy
 from opsconductor.agent.record_log import JournalCorrupt
 from opsconductor.agent.session.enroll import AgentCertificates
@@ -102,10 +102,6 @@ async def _compose(folder: Path, config: Config, boot_id: str, stack: AsyncExitS
     )
     stack.push_async_callback(executors.close)
     fence = Fence(boottime)
-
-    def mask(spool: Spool) -> RedactingSink:
-        return RedactingSink(spool, tuple(credentials.secrets()))
-
     shop = Workshop(
         journal=journal,
         trust=Trust(
@@ -119,7 +115,7 @@ async def _compose(folder: Path, config: Config, boot_id: str, stack: AsyncExitS
         spools=spools,
         fence=fence,
         spans=spans,
-        mask=mask,
+        masks=Masks(credentials.secrets),
         clock=time.time,
         boot_id=boot_id,
     )

@@ -7,7 +7,9 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
+
 from helpers.agents import Agent, Gate
 from helpers.fake_orchestrator import FakeOrchestrator
 from helpers.orders import CHANGE, READ, Orchestrator, Person, body_of
@@ -156,8 +158,8 @@ async def test_a_lower_epoch_is_refused(
 ) -> None:
     async with linked(agent, orchestrator):
         (await orchestrator.connection(1)).end()
-        await orchestrator.connection(2)
-    orchestrator.epoch = 0
+        await orchestrator.until(lambda: agent.journal.epoch == 2)
+    orchestrator.epoch = -10
     async with linked(agent, orchestrator):
         stale = await orchestrator.connection(3)
         stale.assign(Orchestrator().order(body_of(READ)))
@@ -171,6 +173,7 @@ async def test_a_replaced_store_gets_no_work_until_a_person_accepts_it(
 ) -> None:
     async with linked(agent, orchestrator):
         await orchestrator.connection(1)
+        await orchestrator.until(lambda: agent.journal.epoch == 1)
     orchestrator.incarnation, orchestrator.epoch = "inc-2", 100
     async with linked(agent, orchestrator):
         (await orchestrator.connection(2)).assign(Orchestrator().order(body_of(READ)))
@@ -331,10 +334,16 @@ async def test_an_unreachable_orchestrator_is_complained_about_once(
 ) -> None:
     async with FakeOrchestrator() as gone:
         pass
+    attempts: list[None] = []
+
+    def open_channel() -> grpc.aio.Channel:
+        attempts.append(None)
+        return FakeOrchestrator.open_channel(gone)
+
+    gone.open_channel = open_channel  # type: ignore[method-assign]
     caplog.set_level(logging.WARNING)
     async with linked(agent, gone):
         async with asyncio.timeout(10):
-            while "no session" not in caplog.text:
+            while len(attempts) < 5:
                 await asyncio.sleep(0.01)
-        await asyncio.sleep(0.3)
     assert caplog.text.count("no session") == 1

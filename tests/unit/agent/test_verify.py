@@ -360,11 +360,15 @@ def test_reads_need_a_signature_where_policy_says_so(trust: Trust) -> None:
     assert verify(Orchestrator(people=(BOB,)).order(body_of(READ)), strict)
 
 
+def _at(where: str, call: dict[str, Any]) -> dict[str, Any]:
+    return {where: call}
+
+
 @pytest.mark.parametrize("where", ["precheck", "verify"])
 def test_prechecks_and_verifications_may_only_read(trust: Trust, where: str) -> None:
-    good = Orchestrator().order(body_of(READ, **{where: call_of(READ)}))
+    good = Orchestrator().order(body_of(READ, **_at(where, call_of(READ))))
     assert verify(good, trust)
-    bad = Orchestrator().order(body_of(READ, **{where: call_of(CHANGE, risk="read_only")}))
+    bad = Orchestrator().order(body_of(READ, **_at(where, call_of(CHANGE, risk="read_only"))))
     assert refused(bad, trust) == "NOT_READ_ONLY"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,7 @@ _SCHEMA = {
         ("any=[1]", [1]),
     ],
 )
-def test_a_value_is_read_by_its_type(word, value):
+def test_a_value_is_read_by_its_type(word: str, value: Any) -> None:
     inputs, faults = parse_inputs(_SCHEMA, [word])
     assert faults == []
     assert inputs == {word.partition("=")[0]: value}
@@ -70,25 +71,25 @@ def test_a_value_is_read_by_its_type(word, value):
         ("path", "ARGUMENT"),
     ],
 )
-def test_a_value_that_does_not_fit_is_a_fault(word, code):
+def test_a_value_that_does_not_fit_is_a_fault(word: str, code: str) -> None:
     inputs, faults = parse_inputs(_SCHEMA, [word])
     assert inputs == {}
     assert [fault.code for fault in faults] == [code]
     assert faults[0].expected or faults[0].hint
 
 
-def test_the_same_input_twice_is_a_fault():
+def test_the_same_input_twice_is_a_fault() -> None:
     _, faults = parse_inputs(_SCHEMA, ["path=a", "path=b"])
     assert [fault.code for fault in faults] == ["DUPLICATE_KEY"]
 
 
 @given(st.lists(st.text(max_size=20), max_size=6))
-def test_no_words_make_it_fail_otherwise(words):
+def test_no_words_make_it_fail_otherwise(words: list[str]) -> None:
     inputs, faults = parse_inputs(_SCHEMA, words)
     assert len(inputs) + len(faults) == len(words)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**53), 2**53), st.lists))
-def test_json_is_read_back_as_it_was_written(value):
+def test_json_is_read_back_as_it_was_written(value: Any) -> None:
     types = ["null", "boolean", "integer", "array"]
     assert read_value(json.dumps(value), types) == value

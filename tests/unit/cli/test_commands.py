@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from helpers.scripted_orchestrator import APPROVAL, EXECUTION
 
+from helpers.scripted_orchestrator import APPROVAL, EXECUTION
 from opsconductor.cli import exit_codes
 from opsconductor.cli.agents import parse_ttl
 from opsconductor.cli.failure import UsageProblem
@@ -24,15 +25,27 @@ from opsconductor.v1 import execution_service_pb2 as executions
 from opsconductor.v1 import plan_service_pb2 as plans
 from opsconductor.v1.tool_service_pb2 import Tool
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from helpers.opsctl import Opsctl
+    from helpers.scripted_orchestrator import Script
+    from opsconductor.rpc.errors import OpsConductorError
+
+
 _HOSTILE = "evil\x1b[2J\u202e"
 
 
-def _piece(data, stream=executions.OUTPUT_STREAM_STDOUT, **fields):
+def _piece(
+    data: bytes,
+    stream: executions.OutputStream.ValueType = executions.OUTPUT_STREAM_STDOUT,
+    **fields: Any,
+) -> executions.ReadOutputResponse:
     return executions.ReadOutputResponse(step_id="one", stream=stream, data=data, **fields)
 
 
 @pytest.fixture
-def filled(script):
+def filled(script: Script) -> Script:
     step = script.execution.steps[0]
     step.command = f"ping {_HOSTILE}"
     step.output.struct_value.update({"text": "pong\n"})
@@ -84,7 +97,9 @@ _LOOKS = [
 
 
 @pytest.mark.parametrize("arguments", _LOOKS, ids=" ".join)
-def test_every_command_writes_a_table_json_and_yaml(opsctl, filled, arguments):
+def test_every_command_writes_a_table_json_and_yaml(
+    opsctl: Opsctl, filled: Script, arguments: tuple[str, ...]
+) -> None:
     table = opsctl(*arguments)
     assert table.exit_code == 0, table.output
     assert "\x1b" not in table.stdout
@@ -95,7 +110,9 @@ def test_every_command_writes_a_table_json_and_yaml(opsctl, filled, arguments):
     assert yaml.safe_load(as_yaml.stdout) == json.loads(as_json.stdout)
 
 
-def test_a_run_is_shown_with_attempts_routing_command_and_undo(opsctl, filled):
+def test_a_run_is_shown_with_attempts_routing_command_and_undo(
+    opsctl: Opsctl, filled: Script
+) -> None:
     text = opsctl("runs", "get", EXECUTION).stdout
     for part in (
         "forward attempt 1: failed, exit code 1",
@@ -109,20 +126,22 @@ def test_a_run_is_shown_with_attempts_routing_command_and_undo(opsctl, filled):
         assert part in text
 
 
-def test_a_run_as_json_is_the_result_object(opsctl, filled):
+def test_a_run_as_json_is_the_result_object(opsctl: Opsctl, filled: Script) -> None:
     document = json.loads(opsctl("runs", "get", EXECUTION, "-o", "json").stdout)
     assert document["execution_id"] == EXECUTION
     assert document["status"] == "approval_required"
     assert document["step_results"][0]["error"]["code"] == "EXIT_CODE"
 
 
-def test_an_unknown_run_is_a_usage_error_without_output(opsctl):
+def test_an_unknown_run_is_a_usage_error_without_output(opsctl: Opsctl) -> None:
     result = opsctl("runs", "get", "exec_other", "-o", "json")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "error: there is no execution exec_other [NOT_FOUND]" in result.stderr
 
 
-def test_states_to_list_may_be_synonyms_and_mistakes_get_a_suggestion(opsctl, script):
+def test_states_to_list_may_be_synonyms_and_mistakes_get_a_suggestion(
+    opsctl: Opsctl, script: Script
+) -> None:
     opsctl("runs", "list", "--state", "success", "--state", "timeout")
     states = [execution_word(state) for state in script.calls[-1].states]
     assert states == ["completed", "timed_out"]
@@ -131,7 +150,7 @@ def test_states_to_list_may_be_synonyms_and_mistakes_get_a_suggestion(opsctl, sc
     assert "did you mean completed?" in result.stderr
 
 
-def test_raw_tail_writes_the_exact_bytes_to_their_streams(opsctl, script):
+def test_raw_tail_writes_the_exact_bytes_to_their_streams(opsctl: Opsctl, script: Script) -> None:
     noise = bytes(range(256)) * 3
     script.pieces += [
         _piece(noise),
@@ -143,14 +162,14 @@ def test_raw_tail_writes_the_exact_bytes_to_their_streams(opsctl, script):
     assert result.stderr_bytes == b"\x00err\xff"
 
 
-def test_raw_tail_resumes_at_an_offset(opsctl, script):
+def test_raw_tail_resumes_at_an_offset(opsctl: Opsctl, script: Script) -> None:
     script.pieces += [_piece(b"0123"), _piece(b"456789")]
     result = opsctl("runs", "tail", EXECUTION, "--raw", "--since-offset", "6", "--step", "one")
     assert result.stdout_bytes == b"6789"
     assert script.calls[-1].step_id == "one"
 
 
-def test_tail_escapes_and_tells_what_is_missing(opsctl, script):
+def test_tail_escapes_and_tells_what_is_missing(opsctl: Opsctl, script: Script) -> None:
     script.pieces += [_piece(b"\x1b]0;title\x07\r\n\xff\n"), _piece(b"", gap_bytes=7)]
     lines = opsctl("runs", "tail", EXECUTION).stdout.splitlines()
     assert lines == [
@@ -160,7 +179,7 @@ def test_tail_escapes_and_tells_what_is_missing(opsctl, script):
     ]
 
 
-def test_resolving_an_unknown_outcome_needs_a_reason(opsctl, script):
+def test_resolving_an_unknown_outcome_needs_a_reason(opsctl: Opsctl, script: Script) -> None:
     script.execution.steps[0].attempts.add(
         attempt_id="att_1", kind="forward", state=executions.ATTEMPT_STATE_UNKNOWN
     )
@@ -170,7 +189,9 @@ def test_resolving_an_unknown_outcome_needs_a_reason(opsctl, script):
     assert script.calls[-1].resolution == executions.UNKNOWN_RESOLUTION_FAILED
 
 
-def test_a_preview_tells_by_its_exit_code_whether_the_plan_can_run(opsctl, script, tmp_path):
+def test_a_preview_tells_by_its_exit_code_whether_the_plan_can_run(
+    opsctl: Opsctl, script: Script, tmp_path: Path
+) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text("steps: []")
     script.preview = plans.PreviewResponse(plan_id="p", policy="embedded 1")
@@ -189,7 +210,7 @@ def test_a_preview_tells_by_its_exit_code_whether_the_plan_can_run(opsctl, scrip
     assert json.loads(result.stdout)["error"]["reason"] == "PLAN_INVALID"
 
 
-def test_approving_signs_and_rejecting_needs_a_reason(opsctl, script):
+def test_approving_signs_and_rejecting_needs_a_reason(opsctl: Opsctl, script: Script) -> None:
     script.asks_for_approval()
     result = opsctl("approvals", "approve", APPROVAL)
     assert result.exit_code == 0, result.output
@@ -201,14 +222,14 @@ def test_approving_signs_and_rejecting_needs_a_reason(opsctl, script):
     assert script.decisions[-1].kind == approvals.DECISION_KIND_REQUEST_CHANGES
 
 
-def test_an_edit_sends_the_edited_plan(opsctl, script):
+def test_an_edit_sends_the_edited_plan(opsctl: Opsctl, script: Script) -> None:
     script.asks_for_approval()
     result = opsctl("approvals", "edit", APPROVAL, "-f", "-", "-r", "typo", stdin="steps: [x]")
     assert result.exit_code == 0, result.output
     assert script.decisions[-1].edited_plan.document == b"steps: [x]"
 
 
-def test_an_edit_without_file_and_terminal_is_refused(opsctl, script):
+def test_an_edit_without_file_and_terminal_is_refused(opsctl: Opsctl, script: Script) -> None:
     script.asks_for_approval()
     result = opsctl("approvals", "edit", APPROVAL, "-r", "typo")
     assert result.exit_code == 2
@@ -218,7 +239,9 @@ def test_an_edit_without_file_and_terminal_is_refused(opsctl, script):
 @pytest.mark.parametrize(
     ("error", "code"), [(Expired(), 3), (AlreadyDecided(), 1), (InvalidTransition(), 1)]
 )
-def test_a_refused_decision_has_its_exit_code(opsctl, script, error, code):
+def test_a_refused_decision_has_its_exit_code(
+    opsctl: Opsctl, script: Script, error: OpsConductorError, code: int
+) -> None:
     script.asks_for_approval()
     script.error = error
     result = opsctl("approvals", "reject", APPROVAL, "--reason", "no")
@@ -226,7 +249,9 @@ def test_a_refused_decision_has_its_exit_code(opsctl, script, error, code):
     assert error.message in result.stderr
 
 
-def test_a_token_goes_to_standard_output_or_a_private_file(opsctl, script, tmp_path):
+def test_a_token_goes_to_standard_output_or_a_private_file(
+    opsctl: Opsctl, script: Script, tmp_path: Path
+) -> None:
     result = opsctl("agents", "token", "create", "dmz-1", "--segment", "dmz", "--ttl", "1h30m")
     assert result.stdout == "token: secret\n"
     assert script.calls[-1].ttl.seconds == 5400
@@ -239,12 +264,14 @@ def test_a_token_goes_to_standard_output_or_a_private_file(opsctl, script, tmp_p
 
 
 @pytest.mark.parametrize("text", ["", "5", "-1m", "1d", "m", "1m "])
-def test_a_ttl_that_is_no_duration_is_refused(text):
+def test_a_ttl_that_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageProblem, match="15m"):
         parse_ttl(text)
 
 
-def test_an_inventory_is_imported_from_a_file_or_standard_input(opsctl, script, tmp_path):
+def test_an_inventory_is_imported_from_a_file_or_standard_input(
+    opsctl: Opsctl, script: Script, tmp_path: Path
+) -> None:
     file = tmp_path / "assets.yaml"
     file.write_text("- {name: a}")
     assert opsctl("assets", "import", str(file)).stdout == "1 created, 2 updated\n"
@@ -253,13 +280,13 @@ def test_an_inventory_is_imported_from_a_file_or_standard_input(opsctl, script, 
     assert script.calls[-1].document == b"- {name: b}"
 
 
-def test_a_label_without_value_is_refused(opsctl):
+def test_a_label_without_value_is_refused(opsctl: Opsctl) -> None:
     result = opsctl("assets", "add", "x", "--type", "t", "--label", "broken")
     assert result.exit_code == 2
     assert "KEY=VALUE" in result.stderr
 
 
-def test_an_unreachable_server_gives_exit_code_4_and_what_to_do(opsctl):
+def test_an_unreachable_server_gives_exit_code_4_and_what_to_do(opsctl: Opsctl) -> None:
     opsctl.set_context(endpoint="127.0.0.1:1")
     result = opsctl("runs", "list", "-o", "json")
     assert (result.exit_code, result.stdout) == (4, "")
@@ -267,7 +294,9 @@ def test_an_unreachable_server_gives_exit_code_4_and_what_to_do(opsctl):
     assert "Traceback" not in result.stderr
 
 
-def test_doctor_says_what_is_missing_and_how_to_get_it(opsctl, script, filled):
+def test_doctor_says_what_is_missing_and_how_to_get_it(
+    opsctl: Opsctl, script: Script, filled: Script
+) -> None:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     now = Timestamp()
@@ -288,7 +317,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(opsctl, script, filled):
     assert "none of 1 is online" in result.stdout
 
 
-def test_doctor_notices_a_dead_endpoint_and_open_keys(opsctl, tmp_path):
+def test_doctor_notices_a_dead_endpoint_and_open_keys(opsctl: Opsctl, tmp_path: Path) -> None:
     (tmp_path / "alice.key").chmod(0o644)
     opsctl.set_context(endpoint="127.0.0.1:1")
     result = opsctl("doctor", "-o", "json")
@@ -297,13 +326,13 @@ def test_doctor_notices_a_dead_endpoint_and_open_keys(opsctl, tmp_path):
     assert (states["keys"], states["orchestrator"]) == ("missing", "missing")
 
 
-def test_every_error_reason_has_an_exit_code_other_than_success():
+def test_every_error_reason_has_an_exit_code_other_than_success() -> None:
     for reason, kind in BY_REASON.items():
         assert exit_codes.of_error(kind()) in (1, 2, 3, 4), reason
     assert exit_codes.of_error(StoreUnavailable()) == 4
 
 
-def test_every_final_state_has_an_exit_code_other_than_success():
+def test_every_final_state_has_an_exit_code_other_than_success() -> None:
     for number in executions.ExecutionState.values()[1:]:
         state = execution_word(number)
         if state not in ("completed", "pending", "queued", "running", "paused", "cancelling"):

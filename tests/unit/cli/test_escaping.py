@@ -29,23 +29,23 @@ from opsconductor.v1 import execution_service_pb2 as executions
         ("lone\udc80", "lone\\udc80"),
     ],
 )
-def test_what_a_terminal_would_obey_is_shown_instead(hostile, shown):
+def test_what_a_terminal_would_obey_is_shown_instead(hostile: str, shown: str) -> None:
     assert escape(hostile) == shown
     assert escape_line(hostile) == shown
 
 
-def test_ordinary_text_of_any_language_stays_as_it_is():
+def test_ordinary_text_of_any_language_stays_as_it_is() -> None:
     text = "grün, 日本語, עברית\n\tindented"
     assert escape(text) == text
 
 
-def test_names_are_shown_in_ascii_so_that_look_alikes_show():
+def test_names_are_shown_in_ascii_so_that_look_alikes_show() -> None:
     assert escape_name("\u0430dmin-01") == "\\u0430dmin-01"
     assert escape_name("web-01.example") == "web-01.example"
 
 
 @given(st.text())
-def test_escaped_text_holds_no_character_a_terminal_acts_on(text):
+def test_escaped_text_holds_no_character_a_terminal_acts_on(text: str) -> None:
     for character in escape(text):
         assert character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
     assert "\n" not in escape_line(text)
@@ -53,10 +53,10 @@ def test_escaped_text_holds_no_character_a_terminal_acts_on(text):
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8))
-def test_lines_do_not_depend_on_how_output_was_cut(parts):
-    def shown(pieces):
+def test_lines_do_not_depend_on_how_output_was_cut(parts: list[bytes]) -> None:
+    def shown(pieces: list[bytes]) -> list[str]:
         lines = OutputLines()
-        result = []
+        result: list[str] = []
         for data in pieces:
             piece = executions.ReadOutputResponse(
                 step_id="s", stream=executions.OUTPUT_STREAM_STDOUT, data=data
@@ -67,7 +67,7 @@ def test_lines_do_not_depend_on_how_output_was_cut(parts):
     assert shown(parts) == shown([b"".join(parts)])
 
 
-def test_an_endless_line_is_shown_in_parts_and_not_kept_in_memory():
+def test_an_endless_line_is_shown_in_parts_and_not_kept_in_memory() -> None:
     lines = OutputLines()
     piece = executions.ReadOutputResponse(step_id="s", data=b"x" * 100_000)
     shown = list(lines.add(piece))

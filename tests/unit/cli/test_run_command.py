@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.scripted_orchestrator import APPROVAL, EXECUTION, RUNNING
 
+from helpers.scripted_orchestrator import APPROVAL, EXECUTION, RUNNING
 from opsconductor.rpc import sshsig
 from opsconductor.rpc.errors import Fault, NoAgent, PlanInvalid, PlanTooLarge
 from opsconductor.rpc.statements import NAMESPACE, parse_statement
@@ -13,17 +14,24 @@ from opsconductor.v1 import execution_service_pb2 as executions
 from opsconductor.v1 import plan_service_pb2 as plans
 from opsconductor.v1.tool_service_pb2 import Tool
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from helpers.opsctl import Opsctl
+    from helpers.scripted_orchestrator import Script
+
+
 _PLAN = "version: opsconductor/v1\nsteps: [{id: one, tool: ping}]\n"
 
 
 @pytest.fixture
-def plan(tmp_path):
+def plan(tmp_path: Path) -> str:
     path = tmp_path / "plan.yaml"
     path.write_text(_PLAN)
     return str(path)
 
 
-def _tool(**properties):
+def _tool(**properties: Any) -> Tool:
     tool = Tool(name="ping", aliases=["icmp"])
     tool.parameters.update({"type": "object", "properties": properties})
     return tool
@@ -45,7 +53,9 @@ def _tool(**properties):
     ],
 )
 @pytest.mark.parametrize("form", ["json", "table"])
-def test_the_exit_code_tells_how_the_execution_ended(opsctl, script, plan, state, code, form):
+def test_the_exit_code_tells_how_the_execution_ended(
+    opsctl: Opsctl, script: Script, plan: str, state: str, code: int, form: str
+) -> None:
     script.execution.state = executions.ExecutionState.Value(f"EXECUTION_STATE_{state}")
     result = opsctl("run", "-f", plan, "-o", form)
     assert result.exit_code == code, result.output
@@ -53,7 +63,9 @@ def test_the_exit_code_tells_how_the_execution_ended(opsctl, script, plan, state
         assert json.loads(result.stdout)["status"] == state.lower()
 
 
-def test_waiting_with_json_writes_one_result_object_and_nothing_else(opsctl, script, plan):
+def test_waiting_with_json_writes_one_result_object_and_nothing_else(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     script.happened(RUNNING)
     script.pieces.append(
         executions.ReadOutputResponse(
@@ -67,19 +79,23 @@ def test_waiting_with_json_writes_one_result_object_and_nothing_else(opsctl, scr
     assert "noise" not in result.stdout
 
 
-def test_the_plan_can_come_from_standard_input(opsctl, script):
+def test_the_plan_can_come_from_standard_input(opsctl: Opsctl, script: Script) -> None:
     assert opsctl("run", "-f", "-", stdin=_PLAN).exit_code == 0
     assert script.submitted[0].plan.document == _PLAN.encode()
 
 
-def test_every_submission_carries_a_request_id_and_a_given_one_is_kept(opsctl, script, plan):
+def test_every_submission_carries_a_request_id_and_a_given_one_is_kept(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     opsctl("run", "-f", plan)
     opsctl("run", "-f", plan, "--request-id", "mine")
     assert script.submitted[0].request_id
     assert script.submitted[1].request_id == "mine"
 
 
-def test_detach_gives_the_execution_id_and_does_not_watch(opsctl, script, plan):
+def test_detach_gives_the_execution_id_and_does_not_watch(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     result = opsctl("run", "-f", plan, "--detach")
     assert result.stdout == f"{EXECUTION}\n"
     assert result.exit_code == 0
@@ -88,7 +104,9 @@ def test_detach_gives_the_execution_id_and_does_not_watch(opsctl, script, plan):
     assert json.loads(as_json.stdout)["execution_id"] == EXECUTION
 
 
-def test_output_is_streamed_with_the_step_before_each_line(opsctl, script, plan):
+def test_output_is_streamed_with_the_step_before_each_line(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     script.happened(RUNNING, summary="granted to local")
     for data in (b"first\nsec", b"ond\n"):
         script.pieces.append(
@@ -107,7 +125,9 @@ def test_output_is_streamed_with_the_step_before_each_line(opsctl, script, plan)
     assert "one ! oops" in lines
 
 
-def test_faults_of_a_plan_come_all_at_once_with_exit_code_2(opsctl, script, plan):
+def test_faults_of_a_plan_come_all_at_once_with_exit_code_2(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     faults = [
         Fault("PLAN_CYCLE", "steps", found="a → b → a"),
         Fault("UNKNOWN_TOOL", "steps[0].tool", found="dfk", hint="did you mean df?", step="a"),
@@ -128,21 +148,25 @@ def test_faults_of_a_plan_come_all_at_once_with_exit_code_2(opsctl, script, plan
             assert [each["code"] for each in error["faults"]] == [each.code for each in faults]
 
 
-def test_a_plan_that_is_too_large_is_a_usage_error(opsctl, script, plan):
+def test_a_plan_that_is_too_large_is_a_usage_error(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     script.error = PlanTooLarge("5000 steps, at most 2000")
     result = opsctl("run", "-f", plan)
     assert result.exit_code == 2
     assert "5000 steps" in result.stderr
 
 
-def test_no_agent_gives_exit_code_4_and_says_how_to_get_one(opsctl, script, plan):
+def test_no_agent_gives_exit_code_4_and_says_how_to_get_one(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     script.error = NoAgent("no agent serves segment dmz")
     result = opsctl("run", "-f", plan)
     assert result.exit_code == 4
     assert "opsctl agents token create" in result.stderr
 
 
-def test_a_missing_plan_file_is_a_usage_error(opsctl):
+def test_a_missing_plan_file_is_a_usage_error(opsctl: Opsctl) -> None:
     result = opsctl("run", "-f", "/does/not/exist.yaml")
     assert result.exit_code == 2
     assert "/does/not/exist.yaml" in result.stderr
@@ -153,12 +177,14 @@ def test_a_missing_plan_file_is_a_usage_error(opsctl):
     "arguments",
     [[], ["ping", "-f", "x"], ["-f", "x", "--target", "t"], ["-f", "x", "--segment", "s"]],
 )
-def test_a_plan_or_a_tool_is_needed_and_not_both(opsctl, script, arguments):
+def test_a_plan_or_a_tool_is_needed_and_not_both(
+    opsctl: Opsctl, script: Script, arguments: list[str]
+) -> None:
     assert opsctl("run", *arguments).exit_code == 2
     assert script.submitted == []
 
 
-def test_values_are_read_by_the_type_of_the_parameter(opsctl, script):
+def test_values_are_read_by_the_type_of_the_parameter(opsctl: Opsctl, script: Script) -> None:
     script.tools.append(
         _tool(
             host={"type": "string"},
@@ -187,7 +213,9 @@ def test_values_are_read_by_the_type_of_the_parameter(opsctl, script):
     }
 
 
-def test_all_mistakes_in_inputs_are_told_at_once_with_those_of_the_server(opsctl, script):
+def test_all_mistakes_in_inputs_are_told_at_once_with_those_of_the_server(
+    opsctl: Opsctl, script: Script
+) -> None:
     script.tools.append(_tool(host={"type": "string"}, count={"type": "integer"}))
     script.faults += [
         plans.Fault(code="MISSING", field="steps[0].inputs.host", expected="string"),
@@ -206,13 +234,15 @@ def test_all_mistakes_in_inputs_are_told_at_once_with_those_of_the_server(opsctl
     assert faults[0]["hint"] == "did you mean host?"
 
 
-def test_an_unknown_tool_is_refused_with_a_suggestion(opsctl):
+def test_an_unknown_tool_is_refused_with_a_suggestion(opsctl: Opsctl) -> None:
     result = opsctl("run", "pnig")
     assert result.exit_code == 2
     assert "did you mean ping?" in result.stderr
 
 
-def test_without_terminal_and_yes_it_leaves_the_approval_to_others(opsctl, script, plan):
+def test_without_terminal_and_yes_it_leaves_the_approval_to_others(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     script.asks_for_approval()
     result = opsctl("run", "-f", plan)
     assert result.exit_code == 8
@@ -225,7 +255,9 @@ def test_without_terminal_and_yes_it_leaves_the_approval_to_others(opsctl, scrip
     assert script.decisions == []
 
 
-def test_yes_signs_what_was_checked_and_waits_for_the_end(opsctl, script, plan):
+def test_yes_signs_what_was_checked_and_waits_for_the_end(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     script.asks_for_approval()
     result = opsctl("run", "-f", plan, "--yes", "-o", "json")
     assert result.exit_code == 0, result.stderr
@@ -246,8 +278,11 @@ def test_yes_signs_what_was_checked_and_waits_for_the_end(opsctl, script, plan):
     assert statement.execution_id == EXECUTION
 
 
-def test_yes_refuses_to_sign_content_that_is_not_what_is_asked_for(opsctl, script, plan):
+def test_yes_refuses_to_sign_content_that_is_not_what_is_asked_for(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     script.asks_for_approval()
+    assert script.approval is not None
     script.approval.step_bodies[0] = b'{"step_id":"one","tool":"something else"}'
     result = opsctl("run", "-f", plan, "--yes")
     assert result.exit_code == 1
@@ -255,7 +290,7 @@ def test_yes_refuses_to_sign_content_that_is_not_what_is_asked_for(opsctl, scrip
     assert script.decisions == []
 
 
-def test_yes_works_only_in_an_embedded_context(opsctl, script, plan):
+def test_yes_works_only_in_an_embedded_context(opsctl: Opsctl, script: Script, plan: str) -> None:
     opsctl.set_context(embedded=False)
     result = opsctl("run", "-f", plan, "--yes")
     assert result.exit_code == 2
@@ -263,19 +298,21 @@ def test_yes_works_only_in_an_embedded_context(opsctl, script, plan):
     assert script.submitted == []
 
 
-def test_an_execution_that_needs_attention_is_not_waited_for_any_longer(opsctl, script, plan):
+def test_an_execution_that_needs_attention_is_not_waited_for_any_longer(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     script.execution.state = executions.EXECUTION_STATE_ATTENTION_REQUIRED
     script.execution.steps[0].state = executions.STEP_STATE_UNKNOWN
-    script.happened(
-        (executions.EXECUTION_STATE_ATTENTION_REQUIRED, executions.STEP_STATE_UNKNOWN)
-    )
+    script.happened((executions.EXECUTION_STATE_ATTENTION_REQUIRED, executions.STEP_STATE_UNKNOWN))
     script.hold = True
     result = opsctl("run", "-f", plan)
     assert result.exit_code == 7
     assert f"opsctl runs resolve {EXECUTION} --step one" in result.stderr
 
 
-def test_a_gate_is_noticed_when_the_last_other_step_ends_after_it(opsctl, script, plan):
+def test_a_gate_is_noticed_when_the_last_other_step_ends_after_it(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
     script.asks_for_approval()
     script.events.clear()
     script.execution.steps.add(step_id="two", state=executions.STEP_STATE_COMPLETED)

@@ -197,7 +197,7 @@ _DEVICE = re.compile(r"(?:/dev|/sys/kernel/debug)/(?!null\Z|zero\Z|urandom\Z)")
 
 
 def judge_argv(argv: Any) -> Judgement:
-    """Returns the risk of a command given as an argument list; an unresolved list counts as the worst."""
+    """Returns the risk of a command given as an argument list; an unknown one counts as worst."""
     if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
         return Judgement("destructive", "the command is not known yet")
     program = _program(argv[0])

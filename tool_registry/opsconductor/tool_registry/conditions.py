@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from opsconductor.tool_registry.cel_extension import load_cel
 from opsconductor.tool_registry.references import ExpressionError, Reference, parse_path, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     import cel
 
 MAX_EXPRESSION = 4096
@@ -47,7 +48,7 @@ def check_expression(text: str, *, roots: Collection[str] | None = None) -> str 
 
 
 def expression_references(text: str) -> set[Reference]:
-    """Returns the paths a condition reads, as far as they are written out; raises ExpressionError."""
+    """Returns the paths a condition reads, as far as they are written; raises ExpressionError."""
     names = set(_compiled(text).variables()) - _bound_names(text)
     found: set[Reference] = set()
     masked = _mask_literals(text)

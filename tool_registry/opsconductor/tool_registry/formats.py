@@ -87,7 +87,7 @@ def _is_cidr(value: str) -> bool:
 def _is_host(value: str) -> bool:
     if _is_ip(value):
         return "%" not in value
-    # Dotted all-digit and hexadecimal names are read as addresses by some resolvers, as names by others.
+    # Some resolvers read all-digit and hexadecimal names as addresses, others as names.
     last = value.rstrip(".").rsplit(".", 1)[-1]
     return (
         _HOST_NAME(value) and ".." not in value and not re.fullmatch(r"\d+|0[xX][\da-fA-F]*", last)

@@ -1,7 +1,7 @@
 """References in text: ``${{ steps.a.output.path }}``.
 
-A reference is a path, never code. It is replaced once and the result is not read again: a value that
-looks like a reference stays text. ``$${{`` and ``${{ '${{' }}`` write a literal ``${{``.
+A reference is a path, never code. It is replaced once and the result is not read again: a value
+that looks like a reference stays text. ``$${{`` and ``${{ '${{' }}`` write a literal ``${{``.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def references(value: object) -> set[Reference]:
 def interpolate(value: Any, scope: Mapping[str, Any], *, keep: Collection[str] = ()) -> Any:
     """Replaces the references in a value's texts; a text that is one reference keeps its type.
 
-    References whose root is in ``keep`` stay as written, for a later call. Everything else in such a
-    value that looks like a reference is then escaped, so that the later call cannot mistake it for one.
+    References whose root is in ``keep`` stay as written, for a later call. Everything else in such
+    a value that looks like one is then escaped, so that the later call cannot mistake it.
 
     Raises:
         ExpressionError: A name does not exist, or the text grew beyond a mebibyte.
@@ -57,12 +57,7 @@ def look_up(reference: Reference, scope: Mapping[str, Any]) -> Any:
     value: Any = scope[root]
     walked = root
     for part in path:
-        if (isinstance(value, Mapping) and part in value) or (
-            isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)
-        ):
-            value = value[part]
-        else:
-            raise ExpressionError(f"{walked} has no {_segment_text(part).lstrip('.')}")
+        value = _member(value, part, walked)
         walked += _segment_text(part)
     return value
 

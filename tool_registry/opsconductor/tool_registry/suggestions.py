@@ -26,7 +26,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def canonical_name(name: str) -> str:
-    """Returns the name as the registry compares names: lower case, one ``_`` for ``-`` and blank."""
+    """Returns the name as the registry compares names: lower case, ``_`` for ``-`` and blanks."""
     return "_".join(
         part for part in name.lower().replace("-", "_").replace(" ", "_").split("_") if part
     )

@@ -1,7 +1,7 @@
 """Argument templates: ``{name}`` in words, optional groups, choices and repetition; one pass.
 
-Authors write syntax, callers supply data: values are inserted by a callback over the template and never
-read again, and one placeholder never becomes more than one argument except in ``each`` and ``words``.
+Authors write syntax, callers supply data: values are inserted by a callback over the template and
+never read again; one placeholder is at most one argument, except in ``each`` and ``words``.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """The one strict reader of YAML and JSON documents: tools, plans and inventories.
 
 YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema) without anchors, aliases, merge
-keys, tags, duplicate keys or several documents. Every mistake is a Fault with a line; nothing is guessed.
+keys, tags, duplicate keys or several documents. Every mistake is a Fault with its line.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,23 +13,18 @@ from typing import Any
 import yaml
 
 from opsconductor.rpc.errors import Fault
-from opsconductor.tool_registry.yaml_scalars import NumberFault, plain_value, whole_number
-
-MAX_DEPTH = 32
-"""Deepest nesting of mappings and lists."""
-MAX_NODES = 200_000
-"""Most values in one document."""
+from opsconductor.tool_registry.document_limits import (
+    MAX_DEPTH,
+    MAX_NODES,
+    Refused,
+    check_surrogates,
+    too_deep,
+)
+from opsconductor.tool_registry.json_document import JsonReader
+from opsconductor.tool_registry.yaml_scalars import NumberFault, plain_value
 
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Refused(Exception):
-    """Ends reading with one fault."""
-
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
-        super().__init__(fault.code)
 
 
 @dataclass(slots=True)
@@ -48,8 +42,8 @@ def load(
 ) -> tuple[dict[str, Any] | None, dict[str, int], list[Fault]]:
     """Reads one mapping; returns it, the line of every path in it, and the faults.
 
-    The value is None when the document cannot be read at all; it is given beside faults that leave the
-    rest readable (a number out of range reads as null), so that all mistakes can be told at once.
+    The value is None when the document cannot be read at all; it is given beside faults that leave
+    the rest readable (a number out of range reads as null), so that all mistakes are told at once.
     """
     if len(data) > max_bytes:
         fault = Fault(
@@ -58,11 +52,11 @@ def load(
         return None, {}, [fault]
     try:
         text = _decoded(data)
-        if text.lstrip()[:1] == "{" and (value := _Json(too_large).read(text)) is not None:
+        if text.lstrip()[:1] == "{" and (value := JsonReader(too_large).read(text)) is not None:
             return value[0], {}, value[1]
         reader = _Reader(too_large)
         return reader.read(text), reader.lines, reader.faults
-    except _Refused as refused:
+    except Refused as refused:
         return None, {}, [refused.fault]
 
 
@@ -73,14 +67,14 @@ def _decoded(data: bytes) -> str:
         (b"\xfe\xff", "UTF-16"),
     ):
         if data.startswith(mark):
-            raise _Refused(_encoding(data, 0, name))
+            raise Refused(_encoding(data, 0, name))
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise _Refused(_encoding(data, exc.start, "bytes that are not UTF-8")) from exc
+        raise Refused(_encoding(data, exc.start, "bytes that are not UTF-8")) from exc
     if found := _FORBIDDEN.search(text):
         offset = len(text[: found.start()].encode("utf-8"))
-        raise _Refused(_encoding(data, offset, f"U+{ord(found[0]):04X}"))
+        raise Refused(_encoding(data, offset, f"U+{ord(found[0]):04X}"))
     return text
 
 
@@ -90,89 +84,6 @@ def _encoding(data: bytes, offset: int, found: str) -> Fault:
         found=f"{found} at byte {offset}",
         expected="UTF-8 text without control characters",
         line=data.count(b"\n", 0, offset) + 1,
-    )
-
-
-class _Json:
-    """Reads a JSON document; JSON is YAML, but its escapes and tabs follow JSON's own rules."""
-
-    def __init__(self, too_large: str) -> None:
-        self._too_large = too_large
-        self._faults: list[Fault] = []
-
-    def read(self, text: str) -> tuple[dict[str, Any], list[Fault]] | None:
-        """Returns the value and faults, None when the text is not JSON."""
-        try:
-            value = json.loads(
-                text,
-                object_pairs_hook=self._object,
-                parse_int=self._integer,
-                parse_float=self._float,
-                parse_constant=self._constant,
-            )
-        except RecursionError as exc:
-            raise _Refused(_too_deep(self._too_large, 0)) from exc
-        except ValueError:
-            return None
-        _check_depth(value, self._too_large)
-        return value, self._faults
-
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in result:
-                self._faults.append(Fault(code="DUPLICATE_KEY", field=key, found=f"{key} twice"))
-            result[key] = value
-        return result
-
-    def _integer(self, text: str) -> Any:
-        return self._number(text, whole=True)
-
-    def _float(self, text: str) -> Any:
-        return self._number(text, whole=False)
-
-    def _constant(self, text: str) -> None:
-        self._faults.append(Fault(code="NUMBER", found=text, expected="a finite number"))
-
-    def _number(self, text: str, *, whole: bool) -> Any:
-        try:
-            return whole_number(text, 10) if whole else plain_value(text)
-        except NumberFault as exc:
-            self._faults.append(Fault(code="NUMBER", found=text[:40], expected=exc.expected))
-            return None
-
-
-def _check_depth(value: Any, too_large: str) -> None:
-    """Refuses what is nested too deep or holds too many values, or text that is not Unicode."""
-    pending = [(value, 1)]
-    nodes = 0
-    while pending:
-        item, depth = pending.pop()
-        nodes += 1
-        if depth > MAX_DEPTH or nodes > MAX_NODES:
-            raise _Refused(_too_deep(too_large, 0))
-        if isinstance(item, dict):
-            pending.extend((key, depth) for key in item)
-            pending.extend((child, depth + 1) for child in item.values())
-        elif isinstance(item, list):
-            pending.extend((child, depth + 1) for child in item)
-        elif isinstance(item, str):
-            _check_surrogates(item, 0)
-
-
-def _check_surrogates(text: str, line: int) -> None:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise _Refused(
-            Fault(code="ENCODING", found="a lone surrogate", expected="Unicode text", line=line)
-        )
-
-
-def _too_deep(code: str, line: int) -> Fault:
-    return Fault(
-        code=code,
-        found="too many or too deeply nested values",
-        expected=f"at most {MAX_DEPTH} levels and {MAX_NODES} values",
-        line=line,
     )
 
 
@@ -194,9 +105,9 @@ class _Reader:
             for event in yaml.parse(text, Loader=_LOADER):
                 self._take(event)
         except yaml.MarkedYAMLError as exc:
-            raise _Refused(_syntax(exc, text)) from exc
+            raise Refused(_syntax(exc, text)) from exc
         except (yaml.YAMLError, RecursionError) as exc:
-            raise _Refused(Fault(code="YAML_SYNTAX", found=str(exc)[:200])) from exc
+            raise Refused(Fault(code="YAML_SYNTAX", found=str(exc)[:200])) from exc
         return self._top()
 
     def _top(self) -> dict[str, Any] | None:
@@ -220,7 +131,7 @@ class _Reader:
         if isinstance(event, yaml.DocumentStartEvent):
             self._start_document(event, line)
         elif isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _Refused(
+            raise Refused(
                 Fault(
                     code="YAML_ALIAS_LIMIT",
                     found=f"anchor or alias {event.anchor}",
@@ -243,7 +154,7 @@ class _Reader:
     def _start_document(self, event: Any, line: int) -> None:
         self._documents += 1
         if self._documents > 1:
-            raise _Refused(
+            raise Refused(
                 Fault(
                     code="ONE_DOCUMENT_EXPECTED",
                     found="a second document",
@@ -257,7 +168,7 @@ class _Reader:
     def _refuse_tag(self, tag: str | None, line: int) -> None:
         # A lone "!" is the non-specific tag: harmless, but nobody means it.
         if tag is not None:
-            raise _Refused(
+            raise Refused(
                 Fault(
                     code="YAML_TAG_FORBIDDEN",
                     found=f"tag {tag}",
@@ -268,15 +179,15 @@ class _Reader:
 
     def _open(self, container: dict[str, Any] | list[Any], line: int) -> None:
         if self._expects_key():
-            raise _Refused(_bad_key("a list or mapping", line))
+            raise Refused(_bad_key("a list or mapping", line))
         path = self._place(container, line)
         self._stack.append(_Frame(container, path))
         if len(self._stack) > MAX_DEPTH:
-            raise _Refused(_too_deep(self._too_large, line))
+            raise Refused(too_deep(self._too_large, line))
 
     def _scalar(self, event: Any, line: int) -> None:
         text: str = event.value
-        _check_surrogates(text, line)
+        check_surrogates(text, line)
         plain = event.implicit[0]
         if self._expects_key():
             self._key(text, line, plain=plain)
@@ -301,11 +212,11 @@ class _Reader:
     def _key(self, text: str, line: int, *, plain: bool) -> None:
         frame = self._stack[-1]
         if plain and text == "<<":
-            raise _Refused(
+            raise Refused(
                 Fault(code="YAML_MERGE_FORBIDDEN", found="<<", expected="no merge keys", line=line)
             )
         if plain and not isinstance(plain_or_text(text), str):
-            raise _Refused(_bad_key(text or "an empty key", line))
+            raise Refused(_bad_key(text or "an empty key", line))
         frame.key = text
         path = self._next_path()
         if text in frame.seen:
@@ -338,7 +249,7 @@ class _Reader:
     def _place(self, value: Any, line: int) -> str:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise _Refused(_too_deep(self._too_large, line))
+            raise Refused(too_deep(self._too_large, line))
         path = self._next_path()
         self.lines.setdefault(path, line)
         if not self._stack:

@@ -34,8 +34,7 @@ class Redactor:
         for secret in secrets:
             if len(secret) < SHORTEST_SECRET:
                 raise ValueError(f"a secret has fewer than {SHORTEST_SECRET} characters")
-            for part in _parts(secret):
-                patterns.update(_encodings(part))
+            patterns.update(_encodings(secret), _key_lines(secret))
         self._sorted = sorted(pattern for pattern in patterns if len(pattern) >= SHORTEST_SECRET)
         self._longest = max(map(len, self._sorted), default=0)
         self._firsts = frozenset(pattern[0] for pattern in self._sorted)
@@ -136,12 +135,15 @@ class RedactingSink:
                 await self._sink.write(stream, rest)
 
 
-def _parts(secret: str) -> Iterator[str]:
-    """Yields a secret and, for keys, each of its long lines."""
-    yield secret
+def _key_lines(secret: str) -> Iterator[bytes]:
+    """Yields the long lines of a key, which tools print one by one; they read alike everywhere."""
     lines = secret.splitlines()
     if len(lines) > 1:
-        yield from (line for line in lines if len(line) >= _SHORTEST_LINE and "-----" not in line)
+        yield from (
+            line.encode("utf-8", "surrogateescape")
+            for line in lines
+            if len(line) >= _SHORTEST_LINE and "-----" not in line
+        )
 
 
 def _encodings(secret: str) -> Iterator[bytes]:

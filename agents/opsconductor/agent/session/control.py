@@ -63,7 +63,7 @@ class ControlSession:
     async def open(self) -> None:
         """Introduces the agent and accepts the orchestrator, or raises why it may not be obeyed."""
         failpoints.hit("hello.before_send")
-        messages, following = hello_reports(self._worker.reports())
+        messages, told = hello_reports(self._worker.reports())
         sent = time.clock_gettime(time.CLOCK_BOOTTIME)
         await self._call.write(pb.AgentFrame(hello=hello_message(self._facts(), messages)))
         frame = await asyncio.wait_for(self._call.read(), WELCOME_TIMEOUT)
@@ -73,8 +73,10 @@ class ControlSession:
         await self._accept(frame.welcome)
         self._fence.begin(frame.welcome.session_epoch, sent)
         self._worker.connect(lambda report: self._outbox.put(report_frame(report)))
-        for report in following:
-            self._outbox.put(report_frame(report))
+        # What ended since the Hello, or was too much for it, has not been told yet.
+        for report in self._worker.reports():
+            if report.final and report.attempt_id not in told:
+                self._outbox.put(report_frame(report))
         if self._worker.draining:
             self.announce_draining()
 

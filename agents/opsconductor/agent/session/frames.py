@@ -10,7 +10,7 @@ from opsconductor.v1 import agent_service_pb2 as pb
 from opsconductor.v1 import execution_service_pb2 as states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -79,25 +79,27 @@ def report_frame(report: Report) -> pb.AgentFrame:
     return pb.AgentFrame(report=report_message(report))
 
 
-def hello_reports(reports: Sequence[Report]) -> tuple[list[pb.AttemptReport], list[Report]]:
-    """Returns the reports for a Hello, and those that are too much for it and must follow.
+def hello_reports(reports: Iterable[Report]) -> tuple[list[pb.AttemptReport], set[str]]:
+    """Returns the reports for a Hello, and the attempts whose end it tells.
 
-    What follows is announced as still running: that is never wrong for long and promises nothing.
+    Ends that are too much for it are announced as running, which promises nothing; they follow.
     """
-    messages, following = [], []
+    messages: list[pb.AttemptReport] = []
+    told: set[str] = set()
     room = HELLO_REPORT_BYTES
     for report in reports:
         message = report_message(report)
         room -= message.ByteSize()
-        if room < 0 and report.final:
-            following.append(report)
+        if report.final and room >= 0:
+            told.add(report.attempt_id)
+        elif report.final:
             message = pb.AttemptReport(
                 attempt_id=report.attempt_id,
                 state=states.ATTEMPT_STATE_RUNNING,
                 session_epoch=report.session_epoch,
             )
         messages.append(message)
-    return messages, following
+    return messages, told
 
 
 def hello_message(facts: dict[str, Any], attempts: Iterable[pb.AttemptReport]) -> pb.Hello:

@@ -165,7 +165,7 @@ class LiveView:
         done = sum(status in _ENDED for status in self._steps.values())
         head = Table.grid(padding=(0, 1))
         head.add_row(
-            ProgressBar(total=100, completed=self._progress, width=30),
+            ProgressBar(total=100, completed=self._progress, width=self._console.width // 3),
             Text(f"{self._progress} %"),
             Text(f"{done}/{len(self._steps)} steps", "dim"),
         )

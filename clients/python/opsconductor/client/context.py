@@ -61,7 +61,7 @@ class Context:
         wrong += [
             f"{name} must be text"
             for name in ("operator", "signing_key", "policy")
-            if not isinstance(fields.get(name) or "", str)
+            if not isinstance(fields.get(name), str | None)
         ]
         if not isinstance(fields.get("embedded", False), bool):
             wrong.append("embedded must be true or false")

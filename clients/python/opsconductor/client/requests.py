@@ -52,7 +52,8 @@ def plan_source(plan: PlanLike) -> PlanSource:
 def struct(values: Mapping[str, Any]) -> Struct:
     """Returns a mapping as a message; raises InvalidArgument for values JSON cannot carry."""
     try:
-        return ParseDict(dict(values), Struct())
+        plain = json.loads(json.dumps(dict(values), allow_nan=False))
+        return ParseDict(plain, Struct())
     except (ParseError, TypeError, ValueError) as error:
         raise InvalidArgument(f"the inputs are not JSON: {error}") from error
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import json_format
-
+from opsconductor.client.values import json_value
 from opsconductor.client.words import execution_word, step_word
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def _step_result(step: StepStatus) -> dict[str, Any]:
         "completed_at": _time(step, "end_time"),
         "duration_seconds": _duration(step),
         "attempts": sum(attempt.kind == "forward" for attempt in step.attempts),
-        "output": json_format.MessageToDict(step.output) if step.HasField("output") else None,
+        "output": json_value(step.output) if step.HasField("output") else None,
         "error": {"code": error.code, "message": error.message, "class": error.error_class}
         if step.HasField("error")
         else None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.durations import parse_duration, to_ms
 from opsconductor.orchestrator.domain.plan import Retry
-from opsconductor.tool_registry import expressions
+from opsconductor.tool_registry.template import RenderError, Scope, as_word, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,7 +128,9 @@ def _concurrency(bound: BoundStep) -> Json | None:
 
 def _lock_key(lock: Mapping[str, str], call: BoundCall) -> str:
     """Returns a lock's name; empty when it names something this call does not have."""
+    scope = Scope(call.inputs, call.target)
     try:
-        return str(expressions.interpolate(lock["key"], call.scope))
-    except expressions.ExpressionError:
+        key = substitute(lock["key"], scope, lambda _, value: as_word(value)) or ""
+    except RenderError:
         return ""
+    return "" if "${{" in key else key[:200]

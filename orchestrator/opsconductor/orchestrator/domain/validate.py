@@ -12,7 +12,7 @@ from opsconductor.orchestrator.domain.findings import Findings, did_you_mean
 from opsconductor.orchestrator.domain.graph import Graph, build_graph
 from opsconductor.orchestrator.domain.references import Reach, check_condition
 from opsconductor.orchestrator.domain.risk import READ_ONLY
-from opsconductor.tool_registry.formats import FORMATS
+from opsconductor.tool_registry.inputs import is_constrained
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -153,19 +153,6 @@ def _check_late(bound: BoundStep, findings: Findings) -> None:
                 found=f"{name} takes any text, and this step changes something",
                 expected="a parameter limited by enum, pattern, format or to a number",
             )
-
-
-def is_constrained(schema: Mapping[str, Any]) -> bool:
-    """Tells whether a parameter's schema limits its values enough to be filled in late."""
-    if "enum" in schema or "const" in schema or "pattern" in schema:
-        return True
-    kind = schema.get("type")
-    if kind in ("integer", "number", "boolean"):
-        return True
-    if kind == "array":
-        return is_constrained(schema.get("items") or {})
-    form = FORMATS.get(schema.get("format", ""))
-    return form is not None and form.constrained
 
 
 def _check_placement(

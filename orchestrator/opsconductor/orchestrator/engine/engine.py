@@ -169,12 +169,15 @@ class Engine:
     async def _move(self, change: Change, now: datetime, *, its_turn: bool = False) -> Execution:
         """Settles, places, commits and acts; the actor's lock is held."""
         change.extend((), now)
+        ended = self._release_ended(change)
         grants = self._place(change, now, its_turn=its_turn)
         try:
             await self._commit(change)
         except BaseException:
             for grant, attempt_id in grants:
                 self._fleet.release(grant.agent_id, attempt_id)
+            for attempt in ended:
+                self._take(change.state, attempt)
             raise
         hit("grant.after_commit_before_send")
         for _, attempt_id in grants:
@@ -240,9 +243,7 @@ class Engine:
         state = change.state
         self._adopt(change.actor)
         for item in change.recorded:
-            if isinstance(item.event, ev.AttemptFinished):
-                self._release(state.attempts[item.event.attempt_id])
-            elif isinstance(item.event, ev.CancelRequested | ev.PlanTimedOut):
+            if isinstance(item.event, ev.CancelRequested | ev.PlanTimedOut):
                 self._cancel_live(state)
             elif isinstance(item.event, ev.ExecutionFinished):
                 self._on_finished(state)
@@ -255,8 +256,7 @@ class Engine:
         self._actors[state.execution_id] = actor
         for attempt in state.live_attempts():
             self._attempts[attempt.attempt_id] = state.execution_id
-            locks = locks_of(state.compiled_step(attempt.step_id))
-            self._fleet.take(attempt.agent_id, attempt.attempt_id, locks)
+            self._take(state, attempt)
         deadline = next_deadline(state)
         if deadline and deadline > self._clock() and deadline != actor.timer:
             actor.timer = deadline
@@ -269,9 +269,22 @@ class Engine:
         for attempt_id in state.attempts:
             self._attempts.pop(attempt_id, None)
 
-    def _release(self, attempt: Attempt) -> None:
-        if self._fleet.release(attempt.agent_id, attempt.attempt_id) and self._waiting:
+    def _take(self, state: Execution, attempt: Attempt) -> None:
+        locks = locks_of(state.compiled_step(attempt.step_id))
+        self._fleet.take(attempt.agent_id, attempt.attempt_id, locks)
+
+    def _release_ended(self, change: Change) -> list[Attempt]:
+        """Frees places and locks of attempts that end in this change, so that it can use them."""
+        ended = [
+            attempt
+            for item in change.recorded
+            if isinstance(item.event, ev.AttemptFinished)
+            and (attempt := change.state.attempts[item.event.attempt_id])
+            and self._fleet.release(attempt.agent_id, attempt.attempt_id)
+        ]
+        if ended and self._waiting:
             self._wake_placement.set()
+        return ended
 
     def _cancel_live(self, state: Execution) -> None:
         hit("cancel.after_commit")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsconductor.orchestrator.domain.approval import Gate, Gates, GroupShare, Requirement, judge
+from opsconductor.orchestrator.domain.approval import (
+    Gate,
+    Gates,
+    GroupShare,
+    Requirement,
+    Verdict,
+    judge,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -21,7 +29,9 @@ class Said:
     at: datetime = NOON
 
 
-def verdict(requirement, *said, requester="alice", now=NOON, **more):
+def verdict(
+    requirement: Any, *said: Any, requester: Any = "alice", now: Any = NOON, **more: Any
+) -> Verdict:
     return judge(requirement, said, requester=requester, now=now, **more)
 
 
@@ -30,90 +40,90 @@ SRE = GroupShare("sre", 2, ("bob", "carol", "dave"))
 OWNER = GroupShare("owner", 1, ("bob",))
 
 
-def test_nobody_said_anything_yet():
+def test_nobody_said_anything_yet() -> None:
     result = verdict(ONE)
     assert (result.state, result.missing) == ("pending", "1 more person")
 
 
-def test_one_other_person_is_enough_at_level_2():
+def test_one_other_person_is_enough_at_level_2() -> None:
     assert verdict(ONE, Said("bob")).state == "approved"
 
 
-def test_the_requester_does_not_count_from_level_2_up():
+def test_the_requester_does_not_count_from_level_2_up() -> None:
     assert verdict(ONE, Said("alice")).state == "pending"
 
 
-def test_the_requester_may_confirm_where_the_requirement_says_so():
+def test_the_requester_may_confirm_where_the_requirement_says_so() -> None:
     confirm = Requirement(level=1, requester_may_approve=True)
     assert verdict(confirm, Said("alice")).state == "approved"
 
 
 @pytest.mark.parametrize("may", [True, False])
-def test_the_service_that_submitted_never_counts(may):
+def test_the_service_that_submitted_never_counts(may: Any) -> None:
     requirement = Requirement(level=1, requester_may_approve=may)
     result = verdict(requirement, Said("pipeline"), submitted_by="pipeline")
     assert result.state == "pending"
 
 
-def test_one_person_counts_once():
+def test_one_person_counts_once() -> None:
     two = Requirement(level=2, people=2)
     assert verdict(two, Said("bob"), Said("bob")).missing == "1 more person"
     assert verdict(two, Said("bob"), Said("carol")).state == "approved"
 
 
-def test_one_rejection_rejects_whatever_others_say():
+def test_one_rejection_rejects_whatever_others_say() -> None:
     result = verdict(ONE, Said("bob", "reject"), Said("carol"))
     assert (result.state, result.decided_by) == ("rejected", "bob")
 
 
-def test_request_for_changes_leaves_the_plan_to_its_author():
+def test_request_for_changes_leaves_the_plan_to_its_author() -> None:
     result = verdict(ONE, Said("bob", "request_changes"))
     assert (result.state, result.decided_by) == ("changes_requested", "bob")
 
 
-def test_all_groups_must_agree():
+def test_all_groups_must_agree() -> None:
     both = Requirement(level=2, all_of=(SRE, OWNER))
     assert verdict(both, Said("carol"), Said("dave")).missing == "1 of group owner still missing"
     assert verdict(both, Said("carol"), Said("dave"), Said("bob")).state == "approved"
 
 
-def test_one_person_stands_for_one_group_only():
+def test_one_person_stands_for_one_group_only() -> None:
     both = Requirement(level=2, all_of=(SRE, OWNER))
     assert verdict(both, Said("bob"), Said("carol")).state == "pending"
 
 
-def test_people_are_seated_where_they_are_needed_in_any_order():
+def test_people_are_seated_where_they_are_needed_in_any_order() -> None:
     both = Requirement(level=2, all_of=(GroupShare("any", 1, ("bob", "carol")), OWNER))
     assert verdict(both, Said("bob"), Said("carol")).state == "approved"
     assert verdict(both, Said("carol"), Said("bob")).state == "approved"
 
 
-def test_one_of_the_alternatives_is_enough():
+def test_one_of_the_alternatives_is_enough() -> None:
     either = Requirement(level=2, any_of=(SRE, OWNER))
     assert verdict(either, Said("carol")).state == "pending"
     assert verdict(either, Said("bob")).state == "approved"
 
 
-def test_group_nobody_belongs_to_is_never_satisfied():
+def test_group_nobody_belongs_to_is_never_satisfied() -> None:
     empty = Requirement(level=2, all_of=(GroupShare("ghosts", 1, ()),))
     assert verdict(empty, Said("bob"), Said("carol")).state == "pending"
 
 
-def test_lone_operator_stands_for_every_group_where_the_policy_says_so():
+def test_lone_operator_stands_for_every_group_where_the_policy_says_so() -> None:
     alone = Requirement(
         level=3, all_of=(SRE,), requester_may_approve=True, operator_stands_for_groups=True
     )
     assert verdict(alone, Said("alice")).state == "approved"
 
 
-def test_time_running_out_never_approves():
+def test_time_running_out_never_approves() -> None:
     late = NOON + timedelta(hours=1)
     result = verdict(ONE, Said("bob", at=late), now=late, expires_at=late)
     assert result.state == "expired"
     assert verdict(ONE, now=NOON, expires_at=late).state == "pending"
 
 
-def test_what_was_approved_in_time_stays_approved():
+def test_what_was_approved_in_time_stays_approved() -> None:
     late = NOON + timedelta(hours=1)
     assert verdict(ONE, Said("bob"), now=late, expires_at=late).state == "approved"
 
@@ -140,7 +150,9 @@ DECISIONS = st.lists(st.builds(Said, person=PEOPLE, kind=KINDS), max_size=7)
 
 
 @given(REQUIREMENTS, DECISIONS)
-def test_approved_means_enough_distinct_people_and_no_rejection(requirement, said):
+def test_approved_means_enough_distinct_people_and_no_rejection(
+    requirement: Any, said: Any
+) -> None:
     result = verdict(requirement, *said)
     if result.state != "approved":
         return
@@ -157,13 +169,15 @@ def test_approved_means_enough_distinct_people_and_no_rejection(requirement, sai
 
 
 @given(REQUIREMENTS, DECISIONS, st.builds(Said, person=PEOPLE))
-def test_one_more_approval_never_takes_an_approval_back(requirement, said, more):
+def test_one_more_approval_never_takes_an_approval_back(
+    requirement: Any, said: Any, more: Any
+) -> None:
     if verdict(requirement, *said).state == "approved":
         assert verdict(requirement, *said, more).state == "approved"
 
 
 @given(REQUIREMENTS)
-def test_requirements_and_gates_survive_json(requirement):
+def test_requirements_and_gates_survive_json(requirement: Any) -> None:
     assert Requirement.from_json(requirement.to_json()) == requirement
     gate = Gate("a", requirement.level, ("a", "b"), requirement, ("why",))
     gates = Gates(gate, {"a": gate})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,19 +13,19 @@ from hypothesis import strategies as st
 from opsconductor.orchestrator.domain.parse import parse_plan
 
 
-def plan(*steps, **top):
+def plan(*steps: Any, **top: Any) -> dict[str, Any]:
     return {"steps": list(steps) or [{"id": "a", "tool": "ping"}], **top}
 
 
-def step(**fields):
+def step(**fields: Any) -> dict[str, Any]:
     return {"id": "a", "tool": "ping", **fields}
 
 
-def faults_of(document, lines=None):
+def faults_of(document: Any, lines: Any = None) -> set[tuple[str, str]]:
     return {(fault.code, fault.field) for fault in parse_plan(document, lines).faults}
 
 
-def test_smallest_plan_is_an_id_and_a_tool():
+def test_smallest_plan_is_an_id_and_a_tool() -> None:
     parsed = parse_plan(plan())
     assert parsed.faults == ()
     assert parsed.plan is not None
@@ -32,7 +33,7 @@ def test_smallest_plan_is_an_id_and_a_tool():
     assert parsed.plan.steps[0].tool == "ping"
 
 
-def test_everything_of_the_documented_shape_is_read():
+def test_everything_of_the_documented_shape_is_read() -> None:
     parsed = parse_plan(
         {
             "version": "opsconductor/v1",
@@ -92,7 +93,7 @@ def test_everything_of_the_documented_shape_is_read():
     assert parsed.plan.rollback[0].tool == "ping"
 
 
-def test_needs_without_a_mode_make_a_graph():
+def test_needs_without_a_mode_make_a_graph() -> None:
     parsed = parse_plan(plan(step(), step(id="b", needs=["a"])))
     assert parsed.faults == ()
     assert parsed.plan is not None
@@ -100,19 +101,19 @@ def test_needs_without_a_mode_make_a_graph():
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
-def test_needs_in_another_mode_than_graph_are_a_fault(mode):
+def test_needs_in_another_mode_than_graph_are_a_fault(mode: Any) -> None:
     document = plan(step(), step(id="b", needs=["a"]), mode=mode)
     assert faults_of(document) == {("NEEDS_WITHOUT_GRAPH", "steps[1].needs")}
 
 
-def test_unknown_keys_are_told_with_a_suggestion():
+def test_unknown_keys_are_told_with_a_suggestion() -> None:
     (fault,) = parse_plan(plan(step(timout="5s"))).faults
     assert (fault.code, fault.found, fault.step) == ("UNKNOWN_KEY", "timout", "a")
     assert fault.hint == "did you mean timeout?"
 
 
 @pytest.mark.parametrize("word", ["for_each", "max_parallel", "batches", "max_failures", "capture"])
-def test_words_of_later_versions_say_that_they_are_not_supported(word):
+def test_words_of_later_versions_say_that_they_are_not_supported(word: Any) -> None:
     (fault,) = parse_plan(plan(step(**{word: 1}))).faults
     assert fault.code == "NOT_SUPPORTED"
     assert word in fault.hint
@@ -121,46 +122,46 @@ def test_words_of_later_versions_say_that_they_are_not_supported(word):
 @pytest.mark.parametrize(
     "value", [-1, 0, 0.0001, 1e12, None, True, "", "5", "0s", "25h", "999999999d", "-5s", [], "5 m"]
 )
-def test_bad_timeouts_are_told_with_the_bounds(value):
+def test_bad_timeouts_are_told_with_the_bounds(value: Any) -> None:
     (fault,) = parse_plan(plan(step(timeout=value))).faults
     assert (fault.code, fault.field) == ("TIMEOUT", "steps[0].timeout")
     assert "1s..24h" in fault.expected
 
 
-def test_bare_number_as_a_duration_says_what_to_write():
+def test_bare_number_as_a_duration_says_what_to_write() -> None:
     (fault,) = parse_plan(plan(step(timeout=5))).faults
     assert "unit" in fault.hint
     assert "5s" in fault.hint
 
 
 @pytest.mark.parametrize("bad", ["", "..", "a/b", "x" * 65, "-a", "ä", 7, None, "a b", "a\n"])
-def test_bad_ids_are_refused(bad):
+def test_bad_ids_are_refused(bad: Any) -> None:
     assert faults_of(plan({"id": bad, "tool": "ping"})) == {("BAD_ID", "steps[0].id")}
 
 
-def test_duplicate_ids_name_the_other_step():
+def test_duplicate_ids_name_the_other_step() -> None:
     (fault,) = parse_plan(plan(step(), step())).faults
     assert (fault.code, fault.hint) == ("DUPLICATE_STEP", "steps[0] has it too")
 
 
 @pytest.mark.parametrize("document", [{}, {"steps": []}])
-def test_plan_without_steps_is_empty(document):
+def test_plan_without_steps_is_empty(document: Any) -> None:
     assert faults_of(document) == {("EMPTY_PLAN", "steps")}
 
 
 @pytest.mark.parametrize("document", [None, [], "x", 3, True])
-def test_document_that_is_no_mapping_is_refused(document):
+def test_document_that_is_no_mapping_is_refused(document: Any) -> None:
     parsed = parse_plan(document)
     assert parsed.plan is None
     assert parsed.faults[0].code == "TYPE"
 
 
-def test_too_many_steps_are_refused_quickly():
+def test_too_many_steps_are_refused_quickly() -> None:
     document = plan(*[{"id": f"s{i}", "tool": "ping"} for i in range(2001)])
     assert faults_of(document) == {("PLAN_TOO_LARGE", "steps")}
 
 
-def test_deep_nesting_is_refused():
+def test_deep_nesting_is_refused() -> None:
     value: object = "x"
     for _ in range(5000):
         value = [value]
@@ -170,18 +171,18 @@ def test_deep_nesting_is_refused():
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, 10**20])
-def test_numbers_no_json_reader_agrees_on_are_refused(number):
+def test_numbers_no_json_reader_agrees_on_are_refused(number: Any) -> None:
     assert ("NUMBER", "inputs.n") in faults_of(plan(inputs={"n": number}))
 
 
 @pytest.mark.parametrize("attempts", [0, -1, 10**9, True, "3"])
-def test_attempts_out_of_bounds_are_refused(attempts):
+def test_attempts_out_of_bounds_are_refused(attempts: Any) -> None:
     document = plan(step(retry={"max_attempts": attempts}))
     assert ("RETRY_NOT_ALLOWED", "steps[0].retry.max_attempts") in faults_of(document)
 
 
 @pytest.mark.parametrize("undo", ["state", "none", {"manual": "do x"}, {"tool": "ping"}])
-def test_every_form_of_undo_is_read(undo):
+def test_every_form_of_undo_is_read(undo: Any) -> None:
     parsed = parse_plan(plan(step(undo=undo)))
     assert parsed.faults == ()
     assert parsed.plan is not None
@@ -189,18 +190,18 @@ def test_every_form_of_undo_is_read(undo):
 
 
 @pytest.mark.parametrize("undo", [None, 3, "nothing", [], {"command": "rm"}])
-def test_other_forms_of_undo_are_refused(undo):
+def test_other_forms_of_undo_are_refused(undo: Any) -> None:
     assert parse_plan(plan(step(undo=undo))).faults
 
 
 @pytest.mark.parametrize(("claim", "level"), [("read", "low"), ("destructive", "high")])
-def test_risk_classes_are_accepted_as_claims(claim, level):
+def test_risk_classes_are_accepted_as_claims(claim: Any, level: Any) -> None:
     parsed = parse_plan(plan(risk=claim))
     assert parsed.plan is not None
     assert parsed.plan.risk == level
 
 
-def test_all_mistakes_of_shape_are_told_at_once_with_their_lines():
+def test_all_mistakes_of_shape_are_told_at_once_with_their_lines() -> None:
     lines = {"mode": 1, "steps[0]": 3, "steps[0].timeout": 5}
     parsed = parse_plan(
         plan(step(timeout=-1, needs="b", irreversible="yes"), mode="both", priority=9), lines
@@ -237,12 +238,14 @@ JUNK = st.recursive(
 
 
 @given(st.dictionaries(KEYS, JUNK, max_size=8))
-def test_no_document_makes_the_reader_raise_and_every_fault_says_what_and_where(document):
+def test_no_document_makes_the_reader_raise_and_every_fault_says_what_and_where(
+    document: Any,
+) -> None:
     for fault in parse_plan(document).faults:
         assert fault.code
         assert fault.field
 
 
 @given(st.lists(st.dictionaries(KEYS, JUNK, max_size=8), max_size=4))
-def test_no_steps_make_the_reader_raise(steps):
+def test_no_steps_make_the_reader_raise(steps: Any) -> None:
     parse_plan({"steps": steps})

@@ -1,0 +1,43 @@
+"""``make demo``: the main job, done for real on this machine, scene by scene.
+
+Everything lives in one folder that is removed at the end (unless you keep it running). The exit code is
+0 only if everything that was shown is true.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import scenes  # noqa: E402
+from stage import Stage  # noqa: E402
+from world import World  # noqa: E402
+
+
+def main() -> int:
+    """Plays all scenes; returns the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    interactive = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("YES") != "1"
+    stage = Stage(interactive=interactive)
+    keep = False
+    with World(stage) as world:
+        try:
+            world.build()
+            for scene in scenes.ALL:
+                stage.play(scene, world)
+            stage.summary()
+            keep = interactive and stage.all_true and stage.ask("keep everything running?")
+            if keep:
+                world.keep()
+        except KeyboardInterrupt:
+            stage.say("\ninterrupted: cleaning up")
+            return 130
+    return 0 if stage.all_true else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

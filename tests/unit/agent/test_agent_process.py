@@ -1,0 +1,284 @@
+"""The agent as a process: joins over mTLS, survives being killed at its crash points."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helpers.fake_orchestrator import Connection, FakeOrchestrator
+from helpers.orders import Orchestrator, Person, body_of
+from opsconductor.agent.main import main
+from opsconductor.orchestrator.pki import CertificateAuthority, make_token_file
+from opsconductor.rpc.channel import server_credentials
+from opsconductor.tool_registry.registry import Registry
+from opsconductor.v1 import execution_service_pb2 as states
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from opsconductor.agent.order import Order
+
+ALICE = Person.new("alice")
+RUN_COMMAND = Registry.load().get("run_command")
+STATE = states.AttemptState.Name
+
+
+@dataclass
+class AgentProcess:
+    """One agent folder and the process that runs in it."""
+
+    folder: Path
+    token_file: Path
+    endpoint: str
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    async def start(self, *arguments: str, failpoint: str = "") -> asyncio.subprocess.Process:
+        environment = {**os.environ, "OPSCONDUCTOR_AGENT_DRAIN_GRACE": "5s"}
+        if failpoint:
+            environment |= {"OPSCONDUCTOR_FAILPOINTS": "1", "OPSCONDUCTOR_FAILPOINT": failpoint}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "opsconductor.agent.main"),
+            *arguments,
+            *("--data-dir", str(self.folder)),
+            env=environment,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self.processes.append(process)
+        return process
+
+    async def join(self, *more: str, failpoint: str = "") -> asyncio.subprocess.Process:
+        arguments = ("--endpoint", self.endpoint, "--token-file", str(self.token_file))
+        signers = ("--allowed-signers", str(self.token_file.with_name("signers")))
+        return await self.start("join", *arguments, *signers, *more, failpoint=failpoint)
+
+    async def stop(self) -> None:
+        for process in self.processes:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            await process.communicate()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    return CertificateAuthority.load_or_create(tmp_path_factory.mktemp("ca"), now=datetime.now(UTC))
+
+
+@pytest.fixture
+async def server(authority: CertificateAuthority) -> AsyncIterator[FakeOrchestrator]:
+    now = datetime.now(UTC)
+    certificate = authority.server_certificate(now=now)
+
+    def sign(csr: bytes) -> bytes:
+        return authority.sign_csr(
+            csr, "agent", "local", "default", timedelta(hours=1), now=datetime.now(UTC)
+        )
+
+    credentials = server_credentials(lambda: certificate, authority.certificate_pem)
+    async with FakeOrchestrator(credentials, sign) as running:
+        yield running
+
+
+@pytest.fixture
+async def agent(
+    tmp_path: Path, authority: CertificateAuthority, server: FakeOrchestrator
+) -> AsyncIterator[AgentProcess]:
+    text, _, _ = make_token_file(
+        authority, "default", "local", "dmz", timedelta(minutes=15), now=datetime.now(UTC)
+    )
+    (tmp_path / "token").write_text(text)
+    signers = tmp_path / "signers"
+    signers.write_text(ALICE.signer_line + "\n")
+    signers.chmod(0o600)
+    made = AgentProcess(tmp_path / "agent", tmp_path / "token", f"127.0.0.1:{server.port}")
+    yield made
+    await made.stop()
+
+
+def command(*argv: str) -> Order:
+    risk = "read_only" if argv[0] in ("echo", "sleep") else "destructive"
+    body = body_of(RUN_COMMAND, inputs={"argv": list(argv)}, risk=risk)
+    return Orchestrator(people=(ALICE,), at=datetime.now(UTC)).order(body)
+
+
+async def test_an_agent_joins_runs_a_command_and_stops_when_told(
+    agent: AgentProcess, server: FakeOrchestrator
+) -> None:
+    process = await agent.join("--capacity", "3", "--label", "site=berlin", "--services", "a,b")
+    connection = await server.connection()
+    assert len(server.tokens) == 1
+    hello = connection.hello
+    assert (hello.capacity, dict(hello.labels), list(hello.services)) == (
+        3,
+        {"site": "berlin"},
+        ["a", "b"],
+    )
+    assert {"command", "http", "inventory", "local-command", "ssh"} <= set(hello.methods)
+    assert hello.tool_digests["run_command"] == RUN_COMMAND.digest
+    order = command("echo", "hello")
+    connection.assign(order)
+    report = await server.report(order.attempt_id)
+    assert report.state == states.ATTEMPT_STATE_COMPLETED
+    assert json.loads(report.output)["text"] == "hello\n"
+    key = (order.attempt_id, states.OUTPUT_STREAM_STDOUT)
+    await server.until(lambda: server.output[key] == b"hello\n")
+    connection.ack(order.attempt_id)
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert (agent.folder.stat().st_mode & 0o777) == 0o700
+    assert ((agent.folder / "agent.key").stat().st_mode & 0o777) == 0o600
+
+
+async def test_stopping_waits_for_what_runs(agent: AgentProcess, server: FakeOrchestrator) -> None:
+    process = await agent.join()
+    connection = await server.connection()
+    order = command("sleep", "0.7")
+    connection.assign(order)
+    await server.until(lambda: any(f.HasField("report") for f in connection.frames))
+    process.terminate()
+    await server.until(lambda: any(f.HasField("draining") for f in connection.frames))
+    report = await server.report(order.attempt_id)
+    assert report.state == states.ATTEMPT_STATE_COMPLETED
+    connection.ack(order.attempt_id)
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_a_second_signal_ends_what_runs(
+    agent: AgentProcess, server: FakeOrchestrator
+) -> None:
+    process = await agent.join()
+    connection = await server.connection()
+    order = command("sleep", "60")
+    connection.assign(order)
+    await server.until(lambda: any(f.HasField("report") for f in connection.frames))
+    process.send_signal(signal.SIGINT)
+    await server.until(lambda: any(f.HasField("draining") for f in connection.frames))
+    process.send_signal(signal.SIGINT)
+    report = await server.report(order.attempt_id)
+    assert report.state == states.ATTEMPT_STATE_CANCELLED
+    connection.ack(order.attempt_id)
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_a_second_process_in_the_same_folder_is_refused(
+    agent: AgentProcess, server: FakeOrchestrator
+) -> None:
+    first = await agent.join()
+    await server.connection()
+    second = await agent.start("run")
+    _, errors = await second.communicate()
+    assert second.returncode == 2
+    assert f"another agent process (pid {first.pid}) holds {agent.folder}" in errors.decode()
+
+
+CRASHES = [
+    # failpoint, state the orchestrator learns in the end, lines in the ledger
+    ("hello.before_send", "COMPLETED", 1),
+    ("assign.before_verify", "COMPLETED", 1),
+    ("executing.before_fsync", "COMPLETED", 1),
+    ("executing.after_fsync_before_spawn", "UNKNOWN", 0),
+    ("exit.before_append", "UNKNOWN", 1),
+    ("exit.after_append_before_report", "COMPLETED", 1),
+    ("report.before_send", "COMPLETED", 1),
+    ("forget.mid", "COMPLETED", 1),
+]
+
+
+@pytest.mark.parametrize(("failpoint", "state", "lines"), CRASHES)
+async def test_killed_at_a_crash_point_a_change_runs_at_most_once_and_its_end_is_told(
+    agent: AgentProcess,
+    server: FakeOrchestrator,
+    tmp_path: Path,
+    failpoint: str,
+    state: str,
+    lines: int,
+) -> None:
+    ledger = tmp_path / "ledger"
+    ledger.touch()
+    order = command("sh", "-c", 'echo "$OPSCONDUCTOR_ATTEMPT" >> "$1"', "sh", str(ledger))
+    process = await agent.join(failpoint=f"{failpoint}:kill9")
+    if failpoint != "hello.before_send":
+        connection = await server.connection()
+        connection.assign(order)
+        if failpoint == "forget.mid":
+            await server.report(order.attempt_id)
+            connection.ack(order.attempt_id)
+    assert await asyncio.wait_for(process.wait(), 10) == -signal.SIGKILL
+    known = len(server.connections)
+    await agent.start("run")
+    connection = await server.connection(known + 1)
+    found = await _settled(server, connection, known + 1, order)
+    assert STATE(found.state) == f"ATTEMPT_STATE_{state}"
+    assert ledger.read_text().splitlines() == [order.attempt_id] * lines
+    # Sent again it is answered, not run.
+    connection.assign(order)
+    connection.ack(order.attempt_id)
+    connection.assign(order)
+    await server.until(
+        lambda: (
+            [f.report.attempt_id for f in connection.frames if f.HasField("report")].count(
+                order.attempt_id
+            )
+            >= 2
+        )
+    )
+    assert len(ledger.read_text().splitlines()) == lines
+
+
+async def _settled(
+    server: FakeOrchestrator, connection: Connection, number: int, order: Order
+) -> Any:
+    """Does as an orchestrator whose store says the order is granted."""
+    told = {each.attempt_id: each for each in connection.hello.attempts}
+    if order.attempt_id in told:
+        return told[order.attempt_id]
+    connection.assign(order)
+    return await server.report(order.attempt_id, connection=number)
+
+
+def test_help_is_complete_and_quick_to_show(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["run", "--help"], ["join", "--help"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "allowed_signers" in shown
+    assert "--token-file" in shown
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, opsconductor.agent.main\n"
+        "assert not {'grpc', 'asyncssh', 'httpx', 'cel', 'jc', 'cryptography'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_running_before_joining_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--data-dir", str(tmp_path)]) == 2
+    assert "run 'opsconductor-agent join' first" in capsys.readouterr().err
+
+
+def test_all_mistakes_of_a_join_are_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["join", "--data-dir", str(tmp_path / "a"), "--endpoint", "nowhere", "--capacity"]
+    token = tmp_path / "t"
+    token.touch()
+    assert main([*arguments, "0", "--label", "site", "--token-file", str(token)]) == 2
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in ("endpoint", "capacity", "labels"))
