@@ -48,11 +48,11 @@ class Networks:
         """Returns the words that run a command inside a segment."""
         return ["ip", "netns", "exec", self._name(segment)] if self.isolated else []
 
-    def endpoint(self, segment: str, orchestrator: str) -> str:
-        """Returns where a segment's agent reaches the orchestrator."""
+    def endpoint(self, segment: str, server: str) -> str:
+        """Returns where a segment reaches a server that listens on this machine's loopback."""
         if not self.isolated:
-            return orchestrator
-        host, _, port = orchestrator.rpartition(":")
+            return server
+        host, _, port = server.rpartition(":")
         near = f"10.199.{_THIRD[segment]}.1"
         forwarder = Forwarder((near, 0), (host, int(port)))
         self._forwarders.append(forwarder)

@@ -111,7 +111,7 @@ def killed(stage: Stage, world: World) -> None:
   - id: line{number}
     tool: run_command
     target: web-server-01
-    inputs: {{argv: [sh, -c, "echo line {number} >> {ledger}; sleep 0.4"]}}
+    inputs: {{argv: [sh, -c, "echo line {number} >> {ledger}; sleep 0.25"]}}
     undo: none
 """
         for number in range(1, 7)
@@ -187,7 +187,7 @@ def evidence(stage: Stage, world: World) -> None:
         row for row in _rows(world.json("runs", "list")) if row["status"] == "rolled_back"
     )
     trace_id = world.json("runs", "get", rolled_back["execution_id"])["trace_id"]
-    world.wait(lambda: _has_undo(world, trace_id), "the trace has arrived")
+    world.wait(lambda: _is_whole(world, trace_id), "the trace has arrived")
     lines = world.traces.tree(trace_id)
     stage.say(f"the trace of the change that was rolled back ({trace_id}):")
     stage.show("\n".join(lines), most=60)
@@ -244,6 +244,8 @@ def _events(world: World, execution_id: str) -> list[dict[str, str]]:
     return [{"type": kind, **json.loads(data)} for kind, data in rows]
 
 
-def _has_undo(world: World, trace_id: str) -> bool:
+def _is_whole(world: World, trace_id: str) -> bool:
+    """Tells whether the spans of the undo have come in, from both sides."""
     spans = world.traces.spans.get(trace_id, {}).values()
-    return any(span.name == "rollback" for span in spans)
+    services = {span.service for span in spans}
+    return len(services) == 2 and any(span.name == "rollback" for span in spans)

@@ -114,7 +114,15 @@ class World:
             host.stop()
         self.traces.stop()
         self.networks.remove()
+        if self.stage.claims and not self.stage.all_true:
+            self._keep_logs()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep_logs(self) -> None:
+        logs = Path(tempfile.mkdtemp(prefix="opsconductor-demo-logs-"))
+        for log in (*self.folder.glob("*.log"), *(self.data / "logs").glob("*.log")):
+            shutil.copy(log, logs)
+        self.stage.say(f"the logs of this run are kept in {logs}")
 
     # Using
 
@@ -199,6 +207,7 @@ class World:
         )
         credentials.chmod(0o600)
         endpoint = self.networks.endpoint(segment, self._endpoint())
+        traces = self.networks.endpoint(segment, self.traces.endpoint.removeprefix("http://"))
         log = (self.folder / f"agent-{segment}.log").open("wb")
         self._agents.append(
             subprocess.Popen(
@@ -209,7 +218,7 @@ class World:
                     *("--data-dir", folder),
                     *("--allowed-signers", self.data / "allowed_signers"),
                 ],
-                env=self.environment,
+                env={**self.environment, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{traces}"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+from helpers.source_tree import ROOT
+
 SCRIPTS = Path(sys.executable).parent
 OPSCTL = str(SCRIPTS / "opsctl")
 START_SECONDS = 60
@@ -21,9 +23,14 @@ START_SECONDS = 60
 def embedded_context(data_dir: Path) -> Iterator[dict[str, str]]:
     """Starts both, yields the environment in which `opsctl` finds them, and stops both."""
     start = [OPSCTL, "up", "--data-dir", str(data_dir), "--detach"]
+    watched = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "deploy" / "no_execution"),
+        "OPSCONDUCTOR_EXECUTION_LOG": str(execution_log(data_dir)),
+    }
     try:
         done = subprocess.run(
-            start, capture_output=True, text=True, check=False, timeout=START_SECONDS
+            start, env=watched, capture_output=True, text=True, check=False, timeout=START_SECONDS
         )
         assert done.returncode == 0, done.stdout + done.stderr
         yield {
@@ -33,6 +40,11 @@ def embedded_context(data_dir: Path) -> Iterator[dict[str, str]]:
         }
     finally:
         stop(data_dir)
+
+
+def execution_log(data_dir: Path) -> Path:
+    """Returns the file in which everything stands that the orchestrator tried to execute."""
+    return data_dir.with_name(f"{data_dir.name}-execution.log")
 
 
 def stop(data_dir: Path) -> None:

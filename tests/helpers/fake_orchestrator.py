@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from opsconductor.rpc.errors import NotYourAttempt
+from opsconductor.rpc.status import to_status
 from opsconductor.v1 import agent_service_pb2 as pb
 from opsconductor.v1 import agent_service_pb2_grpc as pb_grpc
 
@@ -83,6 +85,8 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
         self.timeout = 2.0
         self.end_output_after = 0
         """Ends each output stream after so many chunks; 0 never."""
+        self.refused_output = ""
+        """Attempt whose output is answered with NOT_YOUR_ATTEMPT."""
         self._changed = asyncio.Condition()
         self._server = grpc.aio.server()
         pb_grpc.add_AgentServiceServicer_to_server(self, self._server)
@@ -168,10 +172,14 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
         return pb.RenewCertificateResponse(certificate=self.sign(request.csr))
 
     async def Output(  # noqa: N802
-        self, requests: AsyncIterator[pb.OutputChunk], _: Any
+        self, requests: AsyncIterator[pb.OutputChunk], context: Any
     ) -> AsyncIterator[pb.OutputAck]:
         count = 0
         async for chunk in requests:
+            if chunk.attempt_id == self.refused_output:
+                error = NotYourAttempt("not yours", metadata={"attempt_id": chunk.attempt_id})
+                status = to_status(error)
+                await context.abort(status.code, status.message, status.metadata)
             stored = self.output[chunk.attempt_id, chunk.stream]
             self.chunks.append((chunk.offset, len(chunk.data)))
             if chunk.offset == len(stored):

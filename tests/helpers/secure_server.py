@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 
 class SecureServer:
-    """Listens on a free port of the loopback address."""
+    """Listens on a port of the loopback address; 0 takes a free one."""
 
-    def __init__(self, ca: CertificateAuthority, now: datetime) -> None:
+    def __init__(self, ca: CertificateAuthority, now: datetime, port: int = 0) -> None:
         self.ca = ca
         self.now = now
         self.certificate = ca.server_certificate(now=now)
         self.server = grpc.aio.server(interceptors=server_interceptors(), options=server_options())
         credentials = server_credentials(lambda: self.certificate, ca.certificate_pem)
-        self.endpoint = f"127.0.0.1:{self.server.add_secure_port('127.0.0.1:0', credentials)}"
+        self.port = self.server.add_secure_port(f"127.0.0.1:{port}", credentials)
+        self.endpoint = f"127.0.0.1:{self.port}"
 
     def tls(
         self, role: str = "operator", name: str = "alice", tenant: str = "default"

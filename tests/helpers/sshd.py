@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import asyncssh
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[None]]
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
 INSTALL_HINT = "OpenSSH's sshd is missing: apt-get install openssh-server"
@@ -91,7 +93,9 @@ def openssh_server(folder: Path, address: str = "127.0.0.2") -> Iterator[SshServ
 
 
 @contextlib.asynccontextmanager
-async def standin_server(folder: Path, address: str = "127.0.0.1") -> AsyncIterator[SshServer]:
+async def standin_server(
+    folder: Path, address: str = "127.0.0.1", *, handler: Handler | None = None
+) -> AsyncIterator[SshServer]:
     """Runs an asyncssh server that starts commands as the current user."""
     client_key, host_key = _keys(folder)
     server = await asyncssh.listen(
@@ -99,7 +103,7 @@ async def standin_server(folder: Path, address: str = "127.0.0.1") -> AsyncItera
         0,
         server_host_keys=[str(folder / "host_key")],
         authorized_client_keys=str(folder / "authorized_keys"),
-        process_factory=_serve_command,
+        process_factory=handler or serve_command,
         encoding=None,
         allow_scp=False,
     )
@@ -118,7 +122,8 @@ async def standin_server(folder: Path, address: str = "127.0.0.1") -> AsyncItera
         await server.wait_closed()
 
 
-async def _serve_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
+async def serve_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """Runs what a client asks for, in a session of its own."""
     child = await asyncio.create_subprocess_exec(
         "/bin/sh",
         "-c",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from opsconductor.agent.executors.base import Call, Executor, Outcome, Refused, Sink
 from opsconductor.agent.report import Failure
+from opsconductor.rpc import canonical
 from opsconductor.tool_registry import expressions, output
 from opsconductor.tool_registry.render import HttpRequest, RenderError, command_line, render
 from opsconductor.tool_registry.success import failure_reason
@@ -236,12 +237,15 @@ def _where(call: VerifiedCall) -> str:
 
 
 def as_json(value: Any, limit: int) -> str:
-    """Returns JSON text of an output; one over the limit is replaced by a note saying so."""
+    """Returns JSON text of an output; what cannot be carried is replaced by a note saying so."""
     if value is None:
         return ""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    size = len(text.encode("utf-8", "replace"))
-    if size > limit:
-        note = {"truncated": True, "bytes": size, "note": f"over {limit} bytes; see the raw output"}
-        return json.dumps(note)
-    return text.encode("utf-8", "replace").decode()
+    try:
+        data = canonical.dumps(value)
+    except canonical.CanonicalError as exc:
+        # The other side reads strictly; a report it cannot read would be sent again for ever.
+        return json.dumps({"omitted": True, "note": f"not portable JSON ({exc}); see the output"})
+    if len(data) > limit:
+        note = f"over {limit} bytes; see the raw output"
+        return json.dumps({"omitted": True, "bytes": len(data), "note": note})
+    return data.decode()

@@ -24,7 +24,7 @@ from opsconductor.agent.lock import FolderLock
 from opsconductor.agent.masking import Masks
 from opsconductor.agent.output import Spools
 from opsconductor.agent.policy import Policy
-from opsconductor.agent.record_log import JournalCorrupt
+from opsconductor.agent.record_log import JournalCorrupt, JournalFailed
 from opsconductor.agent.session.enroll import AgentCertificates
 from opsconductor.agent.session.inventory import InventoryQueries
 from opsconductor.agent.session.link import Link
@@ -69,6 +69,9 @@ def run(folder: Path, config: Config, *, accept_incarnation: str = "") -> int:
                 exc,
                 folder / "journal",
             )
+            return EXIT_BROKEN
+        except JournalFailed as exc:
+            _log.critical("%s; nothing may start without a record, so the agent stops", exc)
             return EXIT_BROKEN
 
 

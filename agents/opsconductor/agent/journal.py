@@ -116,6 +116,17 @@ class Journal:
         """Binds this agent to a store; epochs start anew with a new store."""
         self._apply_and_append({"t": "incarnation", "value": incarnation})
 
+    def leave_store(self) -> list[str]:
+        """Belongs to no store any more; returns the attempts whose ends were never confirmed.
+
+        They stay known, so that nothing can start twice, but are not reported to the next store.
+        """
+        left = [entry.report.attempt_id for entry in self.unacknowledged()]
+        for attempt_id in left:
+            self.acknowledge(attempt_id)
+        self.pin_incarnation("")
+        return left
+
     async def accept_epoch(self, epoch: int) -> None:
         """Remembers the newest session epoch, durably: a lower one is refused for ever after."""
         self._apply_and_append({"t": "epoch", "epoch": epoch})

@@ -119,6 +119,7 @@ def _join(options: argparse.Namespace) -> int:
         if options.allowed_signers:
             _install_signers(options.allowed_signers, folder)
         enrolled = asyncio.run(enroll(options.endpoint, token, folder))
+        _leave_earlier_store(folder)
         settings.update(name=enrolled.name, segment=enrolled.segment)
         write_mapping(folder / "agent.yaml", settings)
     sys.stderr.write(
@@ -126,6 +127,27 @@ def _join(options: argparse.Namespace) -> int:
         f"id {enrolled.agent_id}\n"
     )
     return 0 if options.no_run else _run(options)
+
+
+def _leave_earlier_store(folder: Path) -> None:
+    """Lets a folder that was enrolled before belong to the store it has joined now."""
+    import time
+
+    from opsconductor.agent.journal import Journal
+    from opsconductor.agent.record_log import JournalCorrupt
+    from opsconductor.rpc.errors import InvalidArgument
+
+    path = folder / "journal"
+    if not path.exists():
+        return
+    try:
+        journal = Journal.open(path, time.time)
+    except JournalCorrupt as exc:
+        raise InvalidArgument(f"JOURNAL_CORRUPT: {path}: {exc}; move it away first") from exc
+    journal.unknown_after_crash("")
+    for attempt_id in journal.leave_store():
+        sys.stderr.write(f"not told to anyone any more: {attempt_id}\n")
+    journal.close()
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -103,6 +103,8 @@ class Spool:
         self.streams = {name: SpooledStream(folder / f"{attempt_id}.{name}") for name in STREAMS}
         self.dropped = 0
         self.released = False
+        self.refused = False
+        """Whether the orchestrator does not take it in this session."""
         self.room = MAX_ATTEMPT_BYTES
         self._notify = notify
 
@@ -141,6 +143,8 @@ class Spool:
 
     def next_chunk(self) -> tuple[Stream, int, bytes] | None:
         """Returns the next piece and counts it as sent; None without data or credit."""
+        if self.refused:
+            return None
         room = CREDIT_BYTES - self.unacknowledged
         for name, stream in self.streams.items():
             data = stream.read(stream.sent, min(CHUNK_BYTES, room)) if room > 0 else b""
@@ -189,8 +193,10 @@ class Spools:
         return iter(list(self._spools.values()))
 
     def on_output(self, wake: Callable[[], None]) -> None:
-        """Calls ``wake`` whenever there may be something to send."""
+        """Calls ``wake`` whenever there may be something to send, in this new session."""
         self._wake = wake
+        for spool in self._spools.values():
+            spool.refused = False
         if self._spools:
             wake()
 
@@ -206,6 +212,13 @@ class Spools:
             spool.streams[stream].acknowledge(stored)
             self._drop_if_done(spool)
             self._wake()
+
+    def refuse(self, attempt_id: str) -> None:
+        """Stops sending a spool that is not taken; deletes it when its attempt is settled."""
+        if spool := self._spools.get(attempt_id):
+            spool.refused = True
+            if spool.released:
+                self.discard(attempt_id)
 
     def discard(self, attempt_id: str) -> None:
         """Gives up a spool that nobody will ever take."""

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.places import MemorySink, marked_processes, new_attempt, until
 from opsconductor.tool_registry.rendered import ArgvCommand, HttpRequest, ScriptCommand
 
-from .conftest import marked_processes
-
 if TYPE_CHECKING:
-    from .conftest import Place
+    from helpers.places import Place
 
 NASTY = [
     "",
@@ -169,9 +168,10 @@ async def test_another_kind_of_call_is_refused(place: Place) -> None:
 
 
 async def test_background_children_do_not_hold_the_step(place: Place) -> None:
-    outcome = await place.sh("sleep 20 & echo started", attempt_id="att_background")
+    attempt = new_attempt()
+    outcome = await place.sh("sleep 20 & echo started", attempt_id=attempt)
     assert (outcome.state, place.sink.stdout) == ("completed", b"started\n")
-    for pid in marked_processes("att_background"):
+    for pid in marked_processes(attempt):
         await place.argv("kill", str(pid))
 
 
@@ -181,7 +181,7 @@ async def test_output_may_be_closed_long_before_the_end(place: Place) -> None:
 
 
 async def test_a_timeout_ends_the_whole_tree(place: Place) -> None:
-    attempt = f"att_timeout_{place.name}"
+    attempt = new_attempt()
     outcome = await place.sh(TREE, seconds=1.5, attempt_id=attempt)
     assert (outcome.state, outcome.effects, outcome.survivors) == ("timed_out", "possible", ())
     assert outcome.error is not None
@@ -191,10 +191,9 @@ async def test_a_timeout_ends_the_whole_tree(place: Place) -> None:
 
 
 async def test_a_cancel_ends_the_whole_tree(place: Place) -> None:
-    attempt = f"att_cancel_{place.name}"
+    attempt = new_attempt()
     running = asyncio.create_task(place.sh(TREE, attempt_id=attempt))
-    await asyncio.wait_for(place.sink.arrived.wait(), 20)
-    assert len(marked_processes(attempt)) >= 6
+    await until(lambda: len(marked_processes(attempt)) >= 6)
     place.cancel.set()
     outcome = await running
     assert (outcome.state, outcome.effects, outcome.survivors) == ("cancelled", "possible", ())
@@ -230,8 +229,6 @@ async def test_a_sink_that_fails_is_told_and_the_command_still_ends(place: Place
 
 async def test_many_commands_run_at_once(place: Place) -> None:
     async def one(number: int) -> str:
-        from .conftest import MemorySink
-
         sink = MemorySink()
         await place.sh(f"sleep 0.2; echo {number}", sink=sink)
         return sink.stdout.decode().strip()

@@ -183,6 +183,41 @@ async def test_a_second_process_in_the_same_folder_is_refused(
     assert f"another agent process (pid {first.pid}) holds {agent.folder}" in errors.decode()
 
 
+async def test_joining_again_leaves_the_earlier_store(
+    agent: AgentProcess, server: FakeOrchestrator
+) -> None:
+    first = await agent.join()
+    connection = await server.connection()
+    order = command("echo", "never acknowledged")
+    connection.assign(order)
+    await server.report(order.attempt_id)
+    first.kill()
+    await first.wait()
+    server.incarnation, server.epoch = "inc-other", 0
+    await agent.join()
+    connection = await server.connection(2)
+    assert list(connection.hello.attempts) == []
+    assert (connection.hello.incarnation, connection.hello.last_session_epoch) == ("", 0)
+    connection.assign(order)
+    assert (await server.report(order.attempt_id, 2)).state == states.ATTEMPT_STATE_COMPLETED
+
+
+async def test_a_certificate_is_replaced_before_it_ends(
+    agent: AgentProcess, server: FakeOrchestrator, authority: CertificateAuthority
+) -> None:
+    # The first was made nine of its ten hours ago.
+    ages = [timedelta(hours=9), timedelta(0)]
+
+    def sign(csr: bytes) -> bytes:
+        made = datetime.now(UTC) - ages.pop(0)
+        return authority.sign_csr(csr, "agent", "local", "default", timedelta(hours=10), now=made)
+
+    server.sign = sign
+    await agent.join()
+    await server.connection(2)
+    assert ages == []
+
+
 CRASHES = [
     # failpoint, state the orchestrator learns in the end, lines in the ledger
     ("hello.before_send", "COMPLETED", 1),

@@ -213,3 +213,32 @@ def test_a_whole_record_that_makes_no_sense_refuses_to_start(
     path.write_bytes(encode(payload))
     with pytest.raises(JournalCorrupt):
         Journal.open(path, clock)
+
+
+async def test_a_crash_while_rewriting_leaves_the_old_file(
+    journal: Journal, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await journal.executing(running())
+
+    def crash(_: object, __: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.rename", crash)
+        with pytest.raises(KeyboardInterrupt):
+            journal.compact()
+    again = reopened(journal, path, clock)
+    assert again.find("att_1") is not None
+    again.close()
+
+
+async def test_leaving_a_store_reports_nothing_to_the_next_but_still_knows_it(
+    journal: Journal,
+) -> None:
+    journal.pin_incarnation("one")
+    await journal.accept_epoch(9)
+    await journal.final(ended(running()))
+    assert journal.leave_store() == ["att_1"]
+    assert list(journal.unacknowledged()) == []
+    assert journal.find("att_1") is not None
+    assert (journal.incarnation, journal.epoch) == ("", 0)

@@ -7,7 +7,6 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 
 from helpers.agents import Agent, Gate
@@ -24,6 +23,8 @@ from opsconductor.v1 import execution_service_pb2 as states
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import grpc
 
     from opsconductor.agent.executors.base import Call, Sink
 
@@ -287,6 +288,44 @@ async def test_output_goes_on_from_the_acknowledged_offset_after_lost_streams(
         assert bytes(orchestrator.output[key]) == data
 
 
+async def test_output_that_is_not_taken_does_not_hold_up_the_others(
+    agent: Agent, orchestrator: FakeOrchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsconductor.agent.session.outputs.REOPEN_DELAY", 0.01)
+    bad, good = (Orchestrator(name).order(body_of(READ)) for name in ("exec_1", "exec_2"))
+    orchestrator.refused_output = bad.attempt_id
+    agent.executor.scripts += [writes(b"bad"), writes(b"good")]
+    async with linked(agent, orchestrator):
+        connection = await orchestrator.connection()
+        for order in (bad, good):
+            connection.assign(order)
+            await orchestrator.report(order.attempt_id)
+        key = (good.attempt_id, states.OUTPUT_STREAM_STDOUT)
+        await orchestrator.until(lambda: orchestrator.output[key] == b"good")
+        assert agent.spools.find(bad.attempt_id) is not None
+        connection.ack(bad.attempt_id)
+        connection.ack(good.attempt_id)
+        await orchestrator.until(lambda: agent.spools.find(good.attempt_id) is None)
+
+
+async def test_an_acknowledgement_of_an_end_not_told_in_this_session_is_ignored(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    gate = Gate()
+    agent.executor.scripts.append(gate)
+    order = Orchestrator().order(body_of(READ))
+    async with linked(agent, orchestrator):
+        connection = await orchestrator.connection()
+        connection.assign(order)
+        await gate.entered.wait()
+        connection.ack(order.attempt_id)
+        beats = sum(frame.HasField("heartbeat") for frame in connection.frames)
+        await orchestrator.until(lambda: agent.fence._confirmed > beats)
+        gate.open.set()
+        await orchestrator.report(order.attempt_id)
+        assert not agent.worker.all_acknowledged
+
+
 async def test_a_restarted_agent_sends_output_and_report_that_were_left(
     agent: Agent, orchestrator: FakeOrchestrator, tmp_path: Path
 ) -> None:
@@ -322,7 +361,7 @@ async def test_a_hello_stays_small_and_the_rest_follows(
         announced = {
             each.attempt_id
             for each in connection.hello.attempts
-            if each.state == states.ATTEMPT_STATE_RUNNING
+            if each.state == states.ATTEMPT_STATE_GRANTED
         }
         assert announced
         for attempt_id in announced:
@@ -335,15 +374,16 @@ async def test_an_unreachable_orchestrator_is_complained_about_once(
     async with FakeOrchestrator() as gone:
         pass
     attempts: list[None] = []
+    enough = asyncio.Event()
 
     def open_channel() -> grpc.aio.Channel:
         attempts.append(None)
+        if len(attempts) == 5:
+            enough.set()
         return FakeOrchestrator.open_channel(gone)
 
     gone.open_channel = open_channel  # type: ignore[method-assign]
     caplog.set_level(logging.WARNING)
     async with linked(agent, gone):
-        async with asyncio.timeout(10):
-            while len(attempts) < 5:
-                await asyncio.sleep(0.01)
+        await asyncio.wait_for(enough.wait(), 10)
     assert caplog.text.count("no session") == 1

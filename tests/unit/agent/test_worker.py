@@ -417,3 +417,13 @@ async def test_steps_get_their_trace_context(agent: Agent) -> None:
     (call,) = agent.executor.calls
     assert call.env["TRACEPARENT"] == trace
     assert call.attempt_id == attempt_id("exec_1", "one", "forward", 1)
+
+
+async def test_output_that_is_not_portable_json_is_left_out_with_a_note(agent: Agent) -> None:
+    async def odd(call: Call, _: Sink, __: asyncio.Event) -> Outcome:
+        return Outcome.ended(call, 0, {"text": "x", "huge": 2**60})
+
+    agent.executor.scripts.append(odd)
+    report = await carried_out(agent, Orchestrator().order(body_of(READ)))
+    assert report.state == "completed"
+    assert json.loads(report.output)["omitted"] is True

@@ -47,7 +47,7 @@ def _piece(
 @pytest.fixture
 def filled(script: Script) -> Script:
     step = script.execution.steps[0]
-    step.command = f"ping {_HOSTILE}"
+    step.command = "\n".join([f"ping {_HOSTILE}", *(f"line {n}" for n in range(20))])
     step.output.struct_value.update({"text": "pong\n"})
     step.error.code, step.error.message = "EXIT_CODE", f"ended with 1 {_HOSTILE}"
     step.attempts.add(
@@ -122,8 +122,11 @@ def test_a_run_is_shown_with_attempts_routing_command_and_undo(
         "stdout 2.0 KiB",
         "still alive: sleep 1000",
         "pong",
+        "line 3",
+        "… and 16 more lines",
     ):
         assert part in text
+    assert "line 4" not in text
 
 
 def test_a_run_as_json_is_the_result_object(opsctl: Opsctl, filled: Script) -> None:
@@ -131,6 +134,17 @@ def test_a_run_as_json_is_the_result_object(opsctl: Opsctl, filled: Script) -> N
     assert document["execution_id"] == EXECUTION
     assert document["status"] == "approval_required"
     assert document["step_results"][0]["error"]["code"] == "EXIT_CODE"
+
+
+def test_whole_numbers_of_outputs_stay_whole(opsctl: Opsctl, script: Script) -> None:
+    output = script.execution.steps[0].output
+    output.struct_value.update({"total_count": 6, "share": 0.5, "list": [1, {"deep": 2}]})
+    text = opsctl("runs", "get", EXECUTION).stdout
+    assert '"total_count": 6' in text
+    assert "6.0" not in text
+    assert '"share": 0.5' in text
+    (listed,) = json.loads(opsctl("runs", "list", "-o", "json").stdout)
+    assert repr(listed["steps"][0]["output"]["list"]) == "[1, {'deep': 2}]"
 
 
 def test_an_unknown_run_is_a_usage_error_without_output(opsctl: Opsctl) -> None:

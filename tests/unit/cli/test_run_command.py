@@ -125,6 +125,15 @@ def test_output_is_streamed_with_the_step_before_each_line(
     assert "one ! oops" in lines
 
 
+def test_an_answer_that_was_not_streamed_is_shown_at_the_end(
+    opsctl: Opsctl, script: Script, plan: str
+) -> None:
+    script.execution.steps[0].output.struct_value.update({"total_count": 6})
+    assert '"total_count": 6' in opsctl("run", "-f", plan).stdout
+    script.execution.steps[0].attempts.add(stdout_bytes=5)
+    assert "total_count" not in opsctl("run", "-f", plan).stdout
+
+
 def test_faults_of_a_plan_come_all_at_once_with_exit_code_2(
     opsctl: Opsctl, script: Script, plan: str
 ) -> None:
@@ -220,6 +229,7 @@ def test_all_mistakes_in_inputs_are_told_at_once_with_those_of_the_server(
     script.faults += [
         plans.Fault(code="MISSING", field="steps[0].inputs.host", expected="string"),
         plans.Fault(code="MISSING", field="steps[0].inputs.count", expected="integer"),
+        plans.Fault(code="NOT_RENDERABLE", field="steps[0]"),
     ]
     result = opsctl("run", "ping", "hots=a", "count=many", "stray", "-o", "json")
     assert result.exit_code == 2

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from opsconductor.client.approving import check, sign_approval, sign_retry
-from opsconductor.client.signer import Signer
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import DigestMismatch, InvalidTransition
 from opsconductor.rpc.sshsig import AllowedSigners, generate_key, sign, verify
 from opsconductor.rpc.statements import NAMESPACE, ApprovalStatement, parse_statement
 from opsconductor.v1 import execution_service_pb2 as executions
 from opsconductor.v1.approval_service_pb2 import ApprovalRequest, GetApprovalResponse
+
+if TYPE_CHECKING:
+    from opsconductor.client.signer import Signer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PRIVATE, PUBLIC = generate_key()
@@ -62,8 +64,9 @@ def response(manifest: bytes | None = None, **changes: Any) -> GetApprovalRespon
     )
 
 
-def test_an_honest_request_is_signed_for_exactly_its_steps_and_the_plans_rollback() -> None:
-    checked = check(response())
+def test_an_honest_request_is_signed_for_exactly_what_it_shows() -> None:
+    shown = ["a", "b", "rollback-1"]
+    checked = check(response(step_ids=shown, step_bodies=[body(each) for each in shown]))
     assert checked.bodies["b"]["tool"] == "restart_service"
     signed = sign_approval(checked, ALICE, now=NOW, validity=timedelta(hours=1), reason="ok")
     assert verify(

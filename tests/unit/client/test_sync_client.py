@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -52,6 +53,7 @@ class Bench:
         self.channel = grpc_testing.channel(list(SERVICES.values()), clock)
         self.client = SyncClient(channel=self.channel)
         self.threads = ThreadPoolExecutor(1)
+        self.received: Queue[Any] = Queue()
 
     def during(self, call: Callable[[SyncClient], Any]) -> Any:
         """Starts a call of the client; its future gives the outcome."""
@@ -71,13 +73,26 @@ class Bench:
         return request
 
     def stream(self, method: str, messages: list[Any], code: grpc.StatusCode) -> Any:
-        """Waits for a streaming call, answers it, and returns its request."""
+        """Waits for a streaming call, answers it, and returns its request.
+
+        Before a failure the messages must have been received: the stand-in drops those that wait.
+        """
         _, request, rpc = self.channel.take_unary_stream(self._method(method))
         rpc.send_initial_metadata(())
         for message in messages:
             rpc.send_response(message)
+            if code is not grpc.StatusCode.OK:
+                assert self.received.get(timeout=10) == message
         rpc.terminate((), code, "")
         return request
+
+    def collect(self, messages: Iterator[Any]) -> list[Any]:
+        """Reads a stream to its end."""
+        result = []
+        for message in messages:
+            result.append(message)
+            self.received.put(message)
+        return result
 
     def _method(self, name: str) -> Any:
         service, _, method = name.partition(".")
@@ -323,7 +338,7 @@ def test_faults_that_had_no_room_in_the_refusal_are_fetched(bench: Bench) -> Non
 
 
 def test_a_watch_goes_on_after_lost_connections(bench: Bench) -> None:
-    outcome = bench.during(lambda c: [event.seq for event in c.watch("exec_1", 2)])
+    outcome = bench.during(lambda c: bench.collect(c.watch("exec_1", 2)))
     events = [executions.WatchResponse(seq=seq) for seq in range(7)]
     asked = [
         bench.stream("Execution.Watch", events[2:4], grpc.StatusCode.UNAVAILABLE),
@@ -331,15 +346,13 @@ def test_a_watch_goes_on_after_lost_connections(bench: Bench) -> None:
         bench.stream("Execution.Watch", [events[3], events[4], events[6]], grpc.StatusCode.OK),
         bench.stream("Execution.Watch", events[5:7], grpc.StatusCode.OK),
     ]
-    assert outcome.result(10) == [2, 3, 4, 5, 6]
+    assert [event.seq for event in outcome.result(10)] == [2, 3, 4, 5, 6]
     assert [request.from_seq for request in asked] == [2, 4, 4, 5]
 
 
 def test_output_goes_on_after_the_last_byte(bench: Bench) -> None:
     out, err = executions.OUTPUT_STREAM_STDOUT, executions.OUTPUT_STREAM_STDERR
-    outcome = bench.during(
-        lambda c: b"".join(piece.data for piece in c.read_output("exec_1", stdout_offset=3))
-    )
+    outcome = bench.during(lambda c: bench.collect(c.read_output("exec_1", stdout_offset=3)))
     first = [
         executions.ReadOutputResponse(stream=out, data=b"abc"),
         executions.ReadOutputResponse(stream=err, data=b"de"),
@@ -347,7 +360,7 @@ def test_output_goes_on_after_the_last_byte(bench: Bench) -> None:
     bench.stream("Execution.ReadOutput", first, grpc.StatusCode.UNAVAILABLE)
     rest = [executions.ReadOutputResponse(stream=out, data=b"f")]
     request = bench.stream("Execution.ReadOutput", rest, grpc.StatusCode.OK)
-    assert outcome.result(10) == b"abcdef"
+    assert [piece.data for piece in outcome.result(10)] == [b"abc", b"de", b"f"]
     assert (request.stdout_offset, request.stderr_offset) == (6, 2)
 
 

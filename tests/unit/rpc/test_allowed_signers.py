@@ -96,6 +96,7 @@ CERTIFICATE = base64.b64encode(
         (f"alice {KEY}\0", "NUL"),
         (f"alice\u00a0{KEY}", "key"),
     ],
+    ids=[f"line-{number}" for number in range(34)],  # keys differ per process
 )
 def test_a_line_that_is_not_understood_fails_the_file_and_is_named(line: str, why: str) -> None:
     with pytest.raises(SignersInvalid, match=why) as refused:

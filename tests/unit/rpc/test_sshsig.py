@@ -135,34 +135,34 @@ def test_the_envelope_of_these_tests_is_the_real_one() -> None:
     assert envelope(BLOB, RAW, namespace=NAMESPACE) == SIGNATURE
 
 
-@pytest.mark.parametrize(
-    "armored",
-    [
-        "",
-        "junk",
-        envelope(BLOB, RAW, namespace=NAMESPACE, magic=b"SSHSIX"),
-        envelope(BLOB, RAW, namespace=NAMESPACE, version=2),
-        envelope(BLOB, RAW, namespace=NAMESPACE, reserved=b"x"),
-        envelope(BLOB, RAW, namespace=NAMESPACE, hash_name="sha1"),
-        envelope(BLOB, RAW, namespace=NAMESPACE, trailer=b"\0"),
-        envelope(BLOB + b"\0", RAW, namespace=NAMESPACE),
-        envelope(BLOB, RAW + b"\0", namespace=NAMESPACE),
-        envelope(BLOB, RAW[:-1], namespace=NAMESPACE),
-        envelope(BLOB, b"", namespace=NAMESPACE),
-        SIGNATURE + "\n",
-        SIGNATURE + "x",
-        "\n" + SIGNATURE,
-        " " + SIGNATURE,
-        SIGNATURE.replace("\n", "\r\n"),
-        SIGNATURE.replace("SSH SIGNATURE", "PGP SIGNATURE"),
-        SIGNATURE.replace("\n", " \n", 2),
-        SIGNATURE.replace("=", ""),
-        SIGNATURE + SIGNATURE,
-        "-----BEGIN SSH SIGNATURE-----\n-----END SSH SIGNATURE-----\n",
-        "-----BEGIN SSH SIGNATURE-----\nÄÖ==\n-----END SSH SIGNATURE-----\n",
-        armor(PARTS + b"\0" * 20_000),
-    ],
-)
+SPELLINGS = [
+    "",
+    "junk",
+    envelope(BLOB, RAW, namespace=NAMESPACE, magic=b"SSHSIX"),
+    envelope(BLOB, RAW, namespace=NAMESPACE, version=2),
+    envelope(BLOB, RAW, namespace=NAMESPACE, reserved=b"x"),
+    envelope(BLOB, RAW, namespace=NAMESPACE, hash_name="sha1"),
+    envelope(BLOB, RAW, namespace=NAMESPACE, trailer=b"\0"),
+    envelope(BLOB + b"\0", RAW, namespace=NAMESPACE),
+    envelope(BLOB, RAW + b"\0", namespace=NAMESPACE),
+    envelope(BLOB, RAW[:-1], namespace=NAMESPACE),
+    envelope(BLOB, b"", namespace=NAMESPACE),
+    SIGNATURE + "\n",
+    SIGNATURE + "x",
+    "\n" + SIGNATURE,
+    " " + SIGNATURE,
+    SIGNATURE.replace("\n", "\r\n"),
+    SIGNATURE.replace("SSH SIGNATURE", "PGP SIGNATURE"),
+    SIGNATURE.replace("\n", " \n", 2),
+    SIGNATURE.replace("=", ""),
+    SIGNATURE + SIGNATURE,
+    "-----BEGIN SSH SIGNATURE-----\n-----END SSH SIGNATURE-----\n",
+    "-----BEGIN SSH SIGNATURE-----\nÄÖ==\n-----END SSH SIGNATURE-----\n",
+    armor(PARTS + b"\0" * 20_000),
+]
+
+
+@pytest.mark.parametrize("armored", SPELLINGS, ids=[f"spelling-{n}" for n in range(len(SPELLINGS))])
 def test_every_other_spelling_is_malformed(armored: str) -> None:
     assert refusal(armored) == "SIGNATURE_MALFORMED"
 

@@ -111,6 +111,12 @@ def _is_http_url(value: str) -> bool:
     )
 
 
+def _is_path(value: str) -> bool:
+    # One spelling per file, so that rules about paths cannot be passed by /etc//shadow.
+    parts = value.rstrip("/").split("/")[1:]
+    return value.startswith("/") and len(value) <= 4096 and not {"", "."} & set(parts)
+
+
 def _anything(value: str) -> bool:
     return True
 
@@ -122,8 +128,8 @@ _LIST = (
     Format("http-url", "an http:// or https:// address without a password in it", _is_http_url),
     Format(
         "path",
-        "an absolute path",
-        lambda value: value.startswith("/") and len(value) <= 4096,
+        "an absolute path without // or . in it",
+        _is_path,
         identifier=False,
     ),
     Format(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
@@ -16,7 +16,7 @@ from opsconductor.agent.session.frames import (
     order_from,
     report_frame,
 )
-from opsconductor.agent.session.outbox import Outbox
+from opsconductor.agent.session.outbox import Outbox, write
 from opsconductor.rpc import failpoints
 from opsconductor.rpc.errors import OpsConductorError, ProtocolError, StaleEpoch, StoreRegressed
 from opsconductor.v1 import agent_service_pb2 as pb
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from opsconductor.agent.fence import Fence
     from opsconductor.agent.journal import Journal
+    from opsconductor.agent.report import Report
     from opsconductor.agent.worker import Worker
 
 WELCOME_TIMEOUT = 10.0
@@ -58,25 +59,26 @@ class ControlSession:
         self._fence = fence
         self._facts = facts
         self._outbox = Outbox(self._call)
+        self._told: set[str] = set()
         self._beat = 0
 
     async def open(self) -> None:
         """Introduces the agent and accepts the orchestrator, or raises why it may not be obeyed."""
         failpoints.hit("hello.before_send")
-        messages, told = hello_reports(self._worker.reports())
+        messages, self._told = hello_reports(self._worker.reports())
         sent = time.clock_gettime(time.CLOCK_BOOTTIME)
-        await self._call.write(pb.AgentFrame(hello=hello_message(self._facts(), messages)))
+        await write(self._call, pb.AgentFrame(hello=hello_message(self._facts(), messages)))
         frame = await asyncio.wait_for(self._call.read(), WELCOME_TIMEOUT)
         if frame is grpc.aio.EOF or frame.WhichOneof("frame") != "welcome":
             raise ProtocolError(f"expected a Welcome, got {_name(frame)}")
         self._welcome: pb.Welcome = frame.welcome
         await self._accept(frame.welcome)
         self._fence.begin(frame.welcome.session_epoch, sent)
-        self._worker.connect(lambda report: self._outbox.put(report_frame(report)))
+        self._worker.connect(self._tell)
         # What ended since the Hello, or was too much for it, has not been told yet.
         for report in self._worker.reports():
-            if report.final and report.attempt_id not in told:
-                self._outbox.put(report_frame(report))
+            if report.final and report.attempt_id not in self._told:
+                self._tell(report)
         if self._worker.draining:
             self.announce_draining()
 
@@ -95,7 +97,7 @@ class ControlSession:
                     {read, writer}, timeout=wait, return_when=asyncio.FIRST_COMPLETED
                 )
                 if writer in done:
-                    writer.result()
+                    await self._why_it_ended(writer, read)
                 if read in done:
                     if (frame := read.result()) is grpc.aio.EOF:
                         return
@@ -109,6 +111,11 @@ class ControlSession:
                     raise SessionLost(f"the orchestrator has been silent for {silence:g} s")
         finally:
             await _ended(read, writer)
+
+    async def _why_it_ended(self, writer: asyncio.Task[None], read: asyncio.Task[Any]) -> NoReturn:
+        writer.result()
+        await asyncio.wait_for(read, WELCOME_TIMEOUT)
+        raise SessionLost("the stream ended while it was written to")
 
     def announce_draining(self) -> None:
         """Tells the orchestrator that no more work is taken."""
@@ -143,11 +150,19 @@ class ControlSession:
             case "heartbeat":
                 self._fence.confirmed(frame.heartbeat.number)
             case "report_ack":
-                self._worker.acknowledge(frame.report_ack.attempt_id)
+                # Only an end that was told in this session can be on the other side's disk.
+                if frame.report_ack.attempt_id in self._told:
+                    self._told.discard(frame.report_ack.attempt_id)
+                    self._worker.acknowledge(frame.report_ack.attempt_id)
             case "cancel":
                 self._worker.cancel(frame.cancel.attempt_id, frame.cancel.reason)
             case _:
                 raise ProtocolError(f"the orchestrator sent {_name(frame)}")
+
+    def _tell(self, report: Report) -> None:
+        if report.final:
+            self._told.add(report.attempt_id)
+        self._outbox.put(report_frame(report))
 
     def _send_heartbeat(self) -> None:
         self._beat += 1

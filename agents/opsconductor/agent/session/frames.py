@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opsconductor.agent.report import Report
 
 HELLO_REPORT_BYTES = 512 * 1024
-"""Reports beyond this are announced as running in the Hello and follow one by one."""
+"""Ends beyond this are announced as granted in the Hello and follow one by one."""
 
 STREAM_VALUES: dict[Stream, Any] = {
     "stdout": states.OUTPUT_STREAM_STDOUT,
@@ -82,7 +82,7 @@ def report_frame(report: Report) -> pb.AgentFrame:
 def hello_reports(reports: Iterable[Report]) -> tuple[list[pb.AttemptReport], set[str]]:
     """Returns the reports for a Hello, and the attempts whose end it tells.
 
-    Ends that are too much for it are announced as running, which promises nothing; they follow.
+    Ends that are too much for it are announced as granted, which promises nothing; they follow.
     """
     messages: list[pb.AttemptReport] = []
     told: set[str] = set()
@@ -95,7 +95,7 @@ def hello_reports(reports: Iterable[Report]) -> tuple[list[pb.AttemptReport], se
         elif report.final:
             message = pb.AttemptReport(
                 attempt_id=report.attempt_id,
-                state=states.ATTEMPT_STATE_RUNNING,
+                state=states.ATTEMPT_STATE_GRANTED,
                 session_epoch=report.session_epoch,
             )
         messages.append(message)

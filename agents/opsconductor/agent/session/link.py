@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from opsconductor.agent.record_log import JournalFailed
 from opsconductor.agent.session.control import ControlSession
 from opsconductor.agent.session.outputs import OutputSender
 from opsconductor.rpc.errors import OpsConductorError, StaleEpoch, StoreRegressed
@@ -104,6 +105,10 @@ class Link:
                     session.close()
         except (OpsConductorError, grpc.RpcError, OSError, TimeoutError, ssl.SSLError) as exc:
             self._report_failure(exc)
+        except JournalFailed:
+            raise
+        except Exception:  # noqa: BLE001 - a defect of one session must not end the agent's work
+            _log.exception("the session failed in a way nobody foresaw; connecting again")
         else:
             _log.info("the session ended; connecting again")
         return welcomed
@@ -128,9 +133,7 @@ class Link:
             for task in (control, renewal, output):
                 task.cancel()
             for task in (control, renewal, output):
-                with contextlib.suppress(
-                    asyncio.CancelledError, grpc.RpcError, OpsConductorError, OSError
-                ):
+                with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
 
     def _report_failure(self, exc: BaseException) -> None:

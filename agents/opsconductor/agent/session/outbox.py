@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from opsconductor.rpc import failpoints
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ class Outbox:
         self._wake.set()
 
     async def run(self) -> None:
-        """Writes until cancelled or the stream ends; raises what the write raises."""
+        """Writes until cancelled or the stream has ended."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -34,4 +36,14 @@ class Outbox:
                 frame = self._frames.popleft()
                 if frame.HasField("report"):
                     failpoints.hit("report.before_send")
-                await self._call.write(frame)
+                if not await write(self._call, frame):
+                    return
+
+
+async def write(call: Any, message: Any) -> bool:
+    """Writes to a stream; returns whether it still took it. Why it ended is told by reading."""
+    try:
+        await call.write(message)
+    except (asyncio.InvalidStateError, grpc.RpcError):
+        return False
+    return True

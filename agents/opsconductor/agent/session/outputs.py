@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from opsconductor.agent.session.frames import STREAM_NAMES, STREAM_VALUES
-from opsconductor.rpc.errors import NotYourAttempt, OutputConflict
+from opsconductor.agent.session.outbox import write
+from opsconductor.rpc.errors import NotFound, NotYourAttempt, OutputConflict
 from opsconductor.rpc.status import from_rpc_error
 from opsconductor.v1 import agent_service_pb2 as pb
 from opsconductor.v1 import agent_service_pb2_grpc as pb_grpc
@@ -45,7 +46,7 @@ class OutputSender:
             except grpc.RpcError as exc:
                 self._judge(exc)
             await asyncio.sleep(REOPEN_DELAY)
-            if not all(spool.delivered for spool in self._spools):
+            if any(not (spool.delivered or spool.refused) for spool in self._spools):
                 self._wake.set()
 
     async def _send_and_read(self) -> None:
@@ -56,6 +57,8 @@ class OutputSender:
             done, _ = await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            # Writing only tells that the stream has ended; reading tells why.
+            await reader
         finally:
             call.cancel()
             for task in (sender, reader):
@@ -73,14 +76,14 @@ class OutputSender:
                 if piece is None:
                     continue
                 stream, offset, data = piece
-                await call.write(
-                    pb.OutputChunk(
-                        attempt_id=spool.attempt_id,
-                        stream=STREAM_VALUES[stream],
-                        offset=offset,
-                        data=data,
-                    )
+                chunk = pb.OutputChunk(
+                    attempt_id=spool.attempt_id,
+                    stream=STREAM_VALUES[stream],
+                    offset=offset,
+                    data=data,
                 )
+                if not await write(call, chunk):
+                    return
                 sent = True
             if not sent:
                 await self._wake.wait()
@@ -94,8 +97,9 @@ class OutputSender:
     def _judge(self, exc: grpc.RpcError) -> None:
         error = from_rpc_error(exc)
         attempt_id = error.metadata.get("attempt_id", "")
-        if isinstance(error, OutputConflict | NotYourAttempt) and attempt_id:
-            _log.error("output of %s is given up: %s", attempt_id, error.message)
-            self._spools.discard(attempt_id)
+        if isinstance(error, OutputConflict | NotYourAttempt | NotFound) and attempt_id:
+            # One attempt's trouble must not hold up the output of the others.
+            _log.error("output of %s is not taken: %s", attempt_id, error.message)
+            self._spools.refuse(attempt_id)
             return
         _log.info("the output stream ended: %s", error.message)

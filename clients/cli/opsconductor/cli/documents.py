@@ -58,6 +58,9 @@ def tool_document(
 
 
 def _others(mistakes: Sequence[Fault], more: Sequence[Fault]) -> list[Fault]:
-    """Returns the faults about fields that are not in the list yet."""
-    known = tuple(fault.field for fault in mistakes)
+    """Returns the faults about fields that are not in the list yet.
+
+    Faults of the step as a whole may only follow from the inputs that are left out here.
+    """
+    known = (*(fault.field for fault in mistakes), "]")
     return [fault for fault in more if not fault.field.endswith(known)]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from google.protobuf.json_format import MessageToDict
-
 from opsconductor.cli import formats
 from opsconductor.cli.escape import escape_name
-from opsconductor.cli.plain import word
+from opsconductor.cli.plain import plain, word
 from opsconductor.cli.preview import level_text, risk_word
 from opsconductor.cli.terminal import style_of
 from opsconductor.v1 import execution_service_pb2 as executions
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from opsconductor.v1.execution_service_pb2 import Attempt, Execution, StepStatus
 
 _OUTPUT_CHARACTERS = 2000
+_COMMAND_LINES = 5
 
 
 def status_of(execution: Execution) -> str:
@@ -75,7 +74,7 @@ def show_step_table(terminal: Terminal, execution: Execution) -> None:
                 risk_word(step.risk),
                 formats.between(step.start_time, step.end_time),
                 str(len(step.attempts)),
-                f"{step.error.code}: {step.error.message}" if step.error.code else "",
+                step.error.code,
             )
             for step in execution.steps
         ],
@@ -91,6 +90,15 @@ def show_end(terminal: Terminal, execution: Execution) -> None:
     if execution.error_message:
         terminal.say(f"  {execution.error_message}")
     show_next(terminal, execution)
+
+
+def show_answers(terminal: Terminal, execution: Execution) -> None:
+    """Writes the outputs that were not streamed as text, such as the answer of an inventory."""
+    for step in execution.steps:
+        streamed = any(attempt.stdout_bytes for attempt in step.attempts)
+        if not streamed and (text := _output(step)):
+            terminal.say(f"{escape_name(step.step_id)} answered")
+            terminal.fields([(" ", text)])
 
 
 def show_next(terminal: Terminal, execution: Execution) -> None:
@@ -119,7 +127,7 @@ def _show_step(terminal: Terminal, step: StepStatus) -> None:
     error = step.error
     terminal.fields(
         [
-            ("  command", step.command),
+            ("  command", _shortened(step.command)),
             ("  summary", step.summary),
             (
                 "  error",
@@ -152,12 +160,22 @@ def _show_attempt(terminal: Terminal, attempt: Attempt) -> None:
         terminal.say(f"    still alive: {line}")
 
 
+def _shortened(command: str) -> str:
+    first, *rest = command.splitlines() or [""]
+    if len(rest) < _COMMAND_LINES:
+        return command
+    kept = "\n".join([first, *rest[: _COMMAND_LINES - 1]])
+    return f"{kept}\n… and {len(rest) + 1 - _COMMAND_LINES} more lines"
+
+
 def _output(step: StepStatus) -> str:
     if not step.HasField("output") or step.output.WhichOneof("kind") in (None, "null_value"):
         return ""
-    value = MessageToDict(step.output)
-    plain = isinstance(value, dict) and set(value) == {"text"}
-    text = value["text"].rstrip("\n") if plain else json.dumps(value, indent=2, ensure_ascii=False)
+    value = plain(step.output)
+    textual = isinstance(value, dict) and set(value) == {"text"}
+    text = (
+        value["text"].rstrip("\n") if textual else json.dumps(value, indent=2, ensure_ascii=False)
+    )
     if len(text) <= _OUTPUT_CHARACTERS:
         return str(text)
     return f"{text[:_OUTPUT_CHARACTERS]}\n… ({len(text)} characters; -o json shows all)"

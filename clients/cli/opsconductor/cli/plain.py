@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor
 
 
+_EXACT = 2**53
+"""Up to here floats hold integers exactly."""
+
+
 def plain(message: Message) -> Any:
     """Returns a message as JSON types.
 
@@ -27,7 +31,7 @@ def plain(message: Message) -> Any:
         case Duration():
             return message.ToTimedelta().total_seconds()
         case Struct() | Value() | ListValue():
-            return MessageToDict(message)
+            return whole(MessageToDict(message))
         case _:
             return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
 
@@ -42,6 +46,19 @@ def word(enum: EnumDescriptor, number: int) -> str:
     first: str = enum.values_by_number[0].name
     name: str = value.name
     return name.removeprefix(first.removesuffix("UNSPECIFIED")).lower()
+
+
+def whole(value: Any) -> Any:
+    """Returns JSON with whole numbers as integers: protobuf's Struct knows only floats."""
+    match value:
+        case dict():
+            return {key: whole(item) for key, item in value.items()}
+        case list():
+            return [whole(item) for item in value]
+        case float() if value.is_integer() and abs(value) <= _EXACT:
+            return int(value)
+        case _:
+            return value
 
 
 def _field(message: Message, field: Any) -> Any:

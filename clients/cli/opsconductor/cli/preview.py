@@ -105,6 +105,7 @@ def show_steps(
         terminal.say(f"\n{escape_name(step.step_id)}", style="bold")
         body = (bodies or {}).get(step.step_id)
         pairs = [
+            ("  risk", _risk_text(step.risk)),
             ("  tool", step.tool),
             ("  target", _target(step)),
             ("  inputs", json.dumps(body["inputs"]) if body and body.get("inputs") else ""),
@@ -116,8 +117,7 @@ def show_steps(
             ("  estimate", formats.span(step.estimate) if step.HasField("estimate") else ""),
             ("  digest", step.digest),
         ]
-        terminal.say(f"  risk      {_risk_text(step.risk)}", style=style_of(risk_word(step.risk)))
-        terminal.fields(pairs)
+        terminal.fields(pairs, {"  risk": style_of(risk_word(step.risk))})
 
 
 def fault_text(fault: plan_service_pb2.Fault) -> str:

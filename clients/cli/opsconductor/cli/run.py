@@ -205,7 +205,13 @@ def _approve_in_background(
 
 
 def _report(session: Session, execution: Execution, *, wait: bool, output: options.Format) -> None:
-    from opsconductor.cli.execution_view import show_end, show_next, show_step_table, status_of
+    from opsconductor.cli.execution_view import (
+        show_answers,
+        show_end,
+        show_next,
+        show_step_table,
+        status_of,
+    )
     from opsconductor.client.result import execution_result
 
     terminal, status = session.terminal, status_of(execution)
@@ -217,6 +223,7 @@ def _report(session: Session, execution: Execution, *, wait: bool, output: optio
         terminal.say(execution.execution_id)
         terminal.note(f"watch: opsctl runs tail {execution.execution_id} --follow")
     else:
+        show_answers(terminal, execution)
         if len(execution.steps) > 1:
             show_step_table(terminal, execution)
         show_end(terminal, execution)

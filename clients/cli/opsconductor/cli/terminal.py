@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from opsconductor.cli.escape import escape, escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import TextIO
 
     from rich.console import Console
@@ -107,13 +107,20 @@ class Terminal:
         styled = self._styled(self.err, style)
         self._print(self._error_console if styled else None, self.err, text, style)
 
-    def fields(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Writes names and values, one pair a line; empty values are left out."""
+    def fields(
+        self, pairs: Iterable[tuple[str, str]], styles: Mapping[str, str] | None = None
+    ) -> None:
+        """Writes names and values, one pair a line; empty values are left out.
+
+        Args:
+            pairs: Names and values; further lines of a value are indented below its first.
+            styles: Rich styles of lines, by name.
+        """
         shown = [(name, value) for name, value in pairs if value]
         width = max((len(name) for name, _ in shown), default=0)
         for name, value in shown:
-            indented = escape(value).replace("\n", "\n" + " " * (width + 2))
-            self.out.write(f"{name.ljust(width)}  {indented}\n")
+            indented = value.replace("\n", "\n" + " " * (width + 2))
+            self.say(f"{name.ljust(width)}  {indented}", style=(styles or {}).get(name, ""))
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Writes a table; words for states and risks get their colours."""

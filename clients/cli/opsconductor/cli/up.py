@@ -91,14 +91,15 @@ def _await_agent(
 ) -> None:
     from opsconductor.cli.agents import write_secret
     from opsconductor.cli.failure import Failed
-    from opsconductor.v1.agent_admin_service_pb2 import AGENT_STATE_ONLINE
+    from opsconductor.v1.agent_admin_service_pb2 import AGENT_STATE_DRAINING, AGENT_STATE_ONLINE
 
     name = embedded.agent_name
+    connected = (AGENT_STATE_ONLINE, AGENT_STATE_DRAINING)
     with session.client(str(embedded.context_file)) as client:
 
         def online() -> bool:
             agents = client.list_agents().agents
-            return any(each.name == name and each.state == AGENT_STATE_ONLINE for each in agents)
+            return any(each.name == name and each.state in connected for each in agents)
 
         try:
             embedded.wait(embedded.agent, process, online)
@@ -134,5 +135,7 @@ def _stay(terminal: Terminal, embedded: Embedded) -> int:
 
 
 def _stop(terminal: Terminal, embedded: Embedded) -> None:
+    if embedded.agent.find() is not None:
+        terminal.note("stopping; the agent gets half a minute to finish what it runs")
     for name, outcome in embedded.stop().items():
         terminal.say(f"{name}: {outcome}")

@@ -1,7 +1,7 @@
 """What you see is what you sign: an approval is checked here before anything is signed.
 
 Nothing the orchestrator says about a plan is believed: the digests of the manifest and of every
-step body are computed anew from the bytes, and the statement binds to these digests.
+step body are computed anew from the bytes, and the statement names only what was checked.
 """
 
 from __future__ import annotations
@@ -46,16 +46,7 @@ class CheckedApproval:
     approval: ApprovalRequest
     manifest: Mapping[str, Any]
     bodies: Mapping[str, Mapping[str, Any]]
-    """Step bodies by step id: what an agent would run, word for word."""
-
-    @property
-    def covered(self) -> tuple[str, ...]:
-        """The steps a statement names: those asked for, and the plan's rollback calls.
-
-        Rollback calls are part of the signed manifest and take back what is let happen here.
-        """
-        rollback = [str(entry["id"]) for entry in self.manifest["rollback"]]
-        return tuple(dict.fromkeys([*self.approval.step_ids, *rollback]))
+    """Step bodies by id, rollback calls among them: what an agent would run, word for word."""
 
 
 def check(response: GetApprovalResponse) -> CheckedApproval:
@@ -94,7 +85,7 @@ def sign_approval(
             tenant=str(checked.manifest.get("tenant", "")),
             execution_id=checked.approval.execution_id,
             plan_digest=checked.approval.plan_digest,
-            steps=checked.covered,
+            steps=list(checked.bodies),
             approver=signer.name,
             not_before=now,
             not_after=now + validity,

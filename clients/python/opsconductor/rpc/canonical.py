@@ -1,9 +1,9 @@
 """Canonical JSON and the digests that approvals bind to.
 
-The producer writes sorted keys, compact separators and UTF-8 (an RFC 8785 compatible subset: strings,
-booleans, null, arrays, objects, integers up to 2^53-1 and finite floats). Verifiers hash the bytes they received and
-never serialise again, so they do not depend on the producer's care; ``loads`` refuses what JSON readers
-are known to disagree on.
+The producer writes sorted keys, compact separators and UTF-8 (an RFC 8785 compatible subset:
+strings, booleans, null, arrays, objects, integers up to 2^53-1 and finite floats). Verifiers hash
+the bytes they received and never serialise again, so they do not depend on the producer's care;
+``loads`` refuses what JSON readers are known to disagree on.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def loads(data: bytes) -> Any:
 
 
 def digest(domain: str, data: bytes) -> str:
-    """Returns ``sha256:<hex>`` of bytes under a domain, so that no digest of one kind passes as another."""
+    """Returns ``sha256:<hex>`` of bytes under a domain, so that no kind passes as another."""
     return "sha256:" + hashlib.sha256(domain.encode() + b"\0" + data).hexdigest()
 
 

@@ -73,98 +73,98 @@ class OpsConductorError(Exception):
         super().__init__(self.message)
 
 
-class Internal(OpsConductorError):  # noqa: N818
+class Internal(OpsConductorError):
     """The server failed in a way it did not foresee."""
 
     reason = "INTERNAL"
     code = "INTERNAL"
 
 
-class PlanInvalid(OpsConductorError):  # noqa: N818
+class PlanInvalid(OpsConductorError):
     """The plan has faults."""
 
     reason = "PLAN_INVALID"
     code = "INVALID_ARGUMENT"
 
 
-class PlanTooLarge(OpsConductorError):  # noqa: N818
+class PlanTooLarge(OpsConductorError):
     """The plan is larger than the server takes."""
 
     reason = "PLAN_TOO_LARGE"
     code = "INVALID_ARGUMENT"
 
 
-class InvalidArgument(OpsConductorError):  # noqa: N818
+class InvalidArgument(OpsConductorError):
     """A request field is missing or malformed."""
 
     reason = "INVALID_ARGUMENT"
     code = "INVALID_ARGUMENT"
 
 
-class NotFound(OpsConductorError):  # noqa: N818
+class NotFound(OpsConductorError):
     """There is no such object."""
 
     reason = "NOT_FOUND"
     code = "NOT_FOUND"
 
 
-class InvalidTransition(OpsConductorError):  # noqa: N818
+class InvalidTransition(OpsConductorError):
     """The object's state does not allow this."""
 
     reason = "INVALID_TRANSITION"
     code = "FAILED_PRECONDITION"
 
 
-class AlreadyDecided(OpsConductorError):  # noqa: N818
+class AlreadyDecided(OpsConductorError):
     """The approval request already has a final decision."""
 
     reason = "ALREADY_DECIDED"
     code = "FAILED_PRECONDITION"
 
 
-class Expired(OpsConductorError):  # noqa: N818
+class Expired(OpsConductorError):
     """The approval request expired."""
 
     reason = "EXPIRED"
     code = "FAILED_PRECONDITION"
 
 
-class Superseded(OpsConductorError):  # noqa: N818
+class Superseded(OpsConductorError):
     """The approval request was replaced by a newer revision of the plan."""
 
     reason = "SUPERSEDED"
     code = "FAILED_PRECONDITION"
 
 
-class SignatureInvalid(OpsConductorError):  # noqa: N818
+class SignatureInvalid(OpsConductorError):
     """The signature does not verify, or its key is not known."""
 
     reason = "SIGNATURE_INVALID"
     code = "INVALID_ARGUMENT"
 
 
-class DigestMismatch(OpsConductorError):  # noqa: N818
+class DigestMismatch(OpsConductorError):
     """The statement approves something else than what was asked."""
 
     reason = "DIGEST_MISMATCH"
     code = "FAILED_PRECONDITION"
 
 
-class PermissionDenied(OpsConductorError):  # noqa: N818
+class PermissionDenied(OpsConductorError):
     """The caller's identity may not do this."""
 
     reason = "PERMISSION_DENIED"
     code = "PERMISSION_DENIED"
 
 
-class RequestIdReused(OpsConductorError):  # noqa: N818
+class RequestIdReused(OpsConductorError):
     """The same request_id was used before with a different request."""
 
     reason = "REQUEST_ID_REUSED"
     code = "ALREADY_EXISTS"
 
 
-class StoreUnavailable(OpsConductorError):  # noqa: N818
+class StoreUnavailable(OpsConductorError):
     """The store did not take the write; nothing was acknowledged."""
 
     reason = "STORE_UNAVAILABLE"
@@ -172,14 +172,14 @@ class StoreUnavailable(OpsConductorError):  # noqa: N818
     retryable = True
 
 
-class StoreLocked(OpsConductorError):  # noqa: N818
+class StoreLocked(OpsConductorError):
     """Another process holds the embedded store."""
 
     reason = "STORE_LOCKED"
     code = "FAILED_PRECONDITION"
 
 
-class QueueFull(OpsConductorError):  # noqa: N818
+class QueueFull(OpsConductorError):
     """A limit on queued or running work is reached."""
 
     reason = "QUEUE_FULL"
@@ -187,98 +187,98 @@ class QueueFull(OpsConductorError):  # noqa: N818
     retryable = True
 
 
-class NoAgent(OpsConductorError):  # noqa: N818
+class NoAgent(OpsConductorError):
     """No agent that could reach the target is known."""
 
     reason = "NO_AGENT"
     code = "FAILED_PRECONDITION"
 
 
-class TokenInvalid(OpsConductorError):  # noqa: N818
+class TokenInvalid(OpsConductorError):
     """The join token is unknown, used or expired."""
 
     reason = "TOKEN_INVALID"
     code = "PERMISSION_DENIED"
 
 
-class DuplicateAgent(OpsConductorError):  # noqa: N818
+class DuplicateAgent(OpsConductorError):
     """The agent is already connected, or enrolled under another key."""
 
     reason = "DUPLICATE_AGENT"
     code = "ALREADY_EXISTS"
 
 
-class ProtocolError(OpsConductorError):  # noqa: N818
+class ProtocolError(OpsConductorError):
     """A frame broke the stream's protocol."""
 
     reason = "PROTOCOL_ERROR"
     code = "INVALID_ARGUMENT"
 
 
-class HelloRequired(OpsConductorError):  # noqa: N818
+class HelloRequired(OpsConductorError):
     """The first frame of a control stream must be a Hello."""
 
     reason = "HELLO_REQUIRED"
     code = "FAILED_PRECONDITION"
 
 
-class StaleEpoch(OpsConductorError):  # noqa: N818
+class StaleEpoch(OpsConductorError):
     """The session epoch is older than the newest one issued."""
 
     reason = "STALE_EPOCH"
     code = "FAILED_PRECONDITION"
 
 
-class NotYourAttempt(OpsConductorError):  # noqa: N818
+class NotYourAttempt(OpsConductorError):
     """The attempt belongs to another agent."""
 
     reason = "NOT_YOUR_ATTEMPT"
     code = "PERMISSION_DENIED"
 
 
-class OutputConflict(OpsConductorError):  # noqa: N818
+class OutputConflict(OpsConductorError):
     """The same output offset arrived twice with different bytes."""
 
     reason = "OUTPUT_CONFLICT"
     code = "DATA_LOSS"
 
 
-class PointOfNoReturn(OpsConductorError):  # noqa: N818
+class PointOfNoReturn(OpsConductorError):
     """The execution passed a step that cannot be undone."""
 
     reason = "POINT_OF_NO_RETURN"
     code = "FAILED_PRECONDITION"
 
 
-class UnknownTool(OpsConductorError):  # noqa: N818
+class UnknownTool(OpsConductorError):
     """No tool has this name or alias."""
 
     reason = "UNKNOWN_TOOL"
     code = "NOT_FOUND"
 
 
-class DocumentInvalid(OpsConductorError):  # noqa: N818
+class DocumentInvalid(OpsConductorError):
     """The document could not be read."""
 
     reason = "DOCUMENT_INVALID"
     code = "INVALID_ARGUMENT"
 
 
-class VersionUnsupported(OpsConductorError):  # noqa: N818
+class VersionUnsupported(OpsConductorError):
     """The protocol version of the peer is not supported."""
 
     reason = "VERSION_UNSUPPORTED"
     code = "FAILED_PRECONDITION"
 
 
-class ClockSkew(OpsConductorError):  # noqa: N818
+class ClockSkew(OpsConductorError):
     """The clocks differ by more than certificates tolerate."""
 
     reason = "CLOCK_SKEW"
     code = "FAILED_PRECONDITION"
 
 
-class StoreRegressed(OpsConductorError):  # noqa: N818
+class StoreRegressed(OpsConductorError):
     """The store is older than what an agent has already seen."""
 
     reason = "STORE_REGRESSED"

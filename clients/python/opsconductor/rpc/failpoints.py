@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ACTIONS = frozenset({"kill9", "stop", "raise"})
 
 
-class FailpointReached(RuntimeError):  # noqa: N818 - it is planted, not an error of the program
+class FailpointReached(RuntimeError):
     """An armed failpoint with the action ``raise`` was passed."""
 
 

@@ -1,8 +1,8 @@
 """All identifiers, minted or derived in one place.
 
 Minted ids are a prefix and 26 characters: 48 bits of milliseconds and 80 random bits in Crockford's
-base 32 (the ULID layout, https://github.com/ulid/spec), so they sort by time. Attempt ids are derived,
-so that the orchestrator, the agent and a restored database name an attempt alike.
+base 32 (the ULID layout, https://github.com/ulid/spec), so they sort by time. Attempt ids are
+derived, so that the orchestrator, the agent and a restored database name an attempt alike.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ _WIDTH = 70
 _HASHES = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 
-class SignatureRejected(ValueError):  # noqa: N818 - named as the wire's reasons are
+class SignatureRejected(ValueError):
     """A signature does not count; ``code`` says why in one word, ``message`` for people."""
 
     def __init__(self, code: str, message: str) -> None:

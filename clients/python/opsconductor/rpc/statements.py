@@ -37,7 +37,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _NONCE = re.compile(r"[0-9a-f]{32,64}")
 
 
-class StatementInvalid(ValueError):  # noqa: N818 - named as the wire's reasons are
+class StatementInvalid(ValueError):
     """The bytes are no statement of ours."""
 
 

@@ -12,7 +12,7 @@ class TransportError(OpsConductorError):
     code = "UNKNOWN"
 
 
-class Unreachable(TransportError):  # noqa: N818
+class Unreachable(TransportError):
     """The orchestrator cannot be reached."""
 
     reason = "UNREACHABLE"
@@ -20,7 +20,7 @@ class Unreachable(TransportError):  # noqa: N818
     retryable = True
 
 
-class CallTimedOut(TransportError):  # noqa: N818
+class CallTimedOut(TransportError):
     """The orchestrator did not answer in time."""
 
     reason = "CALL_TIMED_OUT"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-
-    from opsconductor.orchestrator.domain.compiled import CompiledPlan
 
 APPROVED = "approved"
 REJECTED = "rejected"
@@ -110,8 +107,6 @@ class Verdict:
     """People whose approval counts, first come first."""
     decided_by: str = ""
     """Who rejected or asked for changes."""
-    reason: str = ""
-    """Why it stands so, in words."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +120,6 @@ class Gate:
     """Steps an approval of it covers."""
     requirement: Requirement
     reasons: tuple[str, ...]
-
-    @property
-    def expires(self) -> timedelta | None:
-        """Returns how long the request stays open; None for without limit."""
-        expires_ms = self.requirement.expires_ms
-        return timedelta(milliseconds=expires_ms) if expires_ms else None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the gate as JSON."""
@@ -188,7 +177,6 @@ def judge(
     requester: str,
     now: datetime,
     submitted_by: str = "",
-    created_at: datetime | None = None,
     expires_at: datetime | None = None,
 ) -> Verdict:
     """Returns what the decisions on one request amount to at ``now``.
@@ -197,11 +185,10 @@ def judge(
     person never counts, and the requester only where the requirement says so. What comes at or
     after ``expires_at`` counts for nothing, and time running out never approves.
     """
-    in_time = [d for d in decisions if _counts(d.at, created_at, expires_at)]
+    in_time = [d for d in decisions if expires_at is None or d.at < expires_at]
     for decision in in_time:
         if decision.kind == "reject":
-            by = decision.person
-            return Verdict(REJECTED, decided_by=by, reason=f"rejected by {by}")
+            return Verdict(REJECTED, decided_by=decision.person)
     excluded = {submitted_by} - {requester, ""}
     if not requirement.requester_may_approve:
         excluded.add(requester)
@@ -209,24 +196,12 @@ def judge(
     approvers = tuple(dict.fromkeys(approvals))
     missing = _missing(requirement, approvers)
     if not missing:
-        reason = "approved by " + ", ".join(approvers)
-        return Verdict(APPROVED, approvers=approvers, reason=reason)
+        return Verdict(APPROVED, approvers=approvers)
     asked = [d.person for d in in_time if d.kind == "request_changes"]
     if asked:
-        reason = f"{asked[-1]} asked for changes"
-        return Verdict(CHANGES_REQUESTED, missing, approvers, asked[-1], reason)
-    if expires_at is not None and now >= expires_at:
-        return Verdict(EXPIRED, missing, approvers, reason=f"expired: {missing}")
-    return Verdict(PENDING, missing, approvers, reason=missing)
-
-
-def gates(compiled: CompiledPlan) -> Gates:
-    """Returns the approval requests a compiled plan opens."""
-    return compiled.gates
-
-
-def _counts(at: datetime, created_at: datetime | None, expires_at: datetime | None) -> bool:
-    return (created_at is None or at >= created_at) and (expires_at is None or at < expires_at)
+        return Verdict(CHANGES_REQUESTED, missing, approvers, decided_by=asked[-1])
+    expired = expires_at is not None and now >= expires_at
+    return Verdict(EXPIRED if expired else PENDING, missing, approvers)
 
 
 def _missing(requirement: Requirement, approvers: Sequence[str]) -> str:

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.domain.policy import Policy
     from opsconductor.tool_registry.registry import Registry
 
-__all__ = ["CompiledPlan", "CompiledStep", "compile_plan"]
-
 MAX_BODY_BYTES = 256 * 1024
 MAX_MANIFEST_BYTES = 448 * 1024
 """Manifest and one body travel to an agent together."""

@@ -142,29 +142,14 @@ class CompiledPlan:
         return str(self.manifest["plan_id"])
 
     @property
-    def tenant(self) -> str:
-        """The tenant it belongs to."""
-        return str(self.manifest["tenant"])
-
-    @property
     def revision(self) -> int:
         """Revision of the plan, from 1."""
         return int(self.manifest["revision"])
 
     @property
-    def mode(self) -> str:
-        """``sequential``, ``parallel`` or ``graph``."""
-        return str(self.manifest["mode"])
-
-    @property
     def on_failure(self) -> str:
         """``stop``, ``rollback``, ``continue`` or ``ask``."""
         return str(self.manifest["on_failure"])
-
-    @property
-    def environment(self) -> str:
-        """The environment the plan names; empty when none."""
-        return str(self.manifest["environment"])
 
     @property
     def policy(self) -> Mapping[str, str]:

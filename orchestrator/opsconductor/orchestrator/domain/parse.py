@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opsconductor.orchestrator.domain.document_limits import check_limits
 from opsconductor.orchestrator.domain.findings import Findings, shown
@@ -22,9 +21,6 @@ from opsconductor.orchestrator.domain.plan import (
     ToolCall,
 )
 from opsconductor.orchestrator.domain.section import Section
-
-if TYPE_CHECKING:
-    from opsconductor.rpc.errors import Fault
 
 PLAN_KEYS = (
     "version",
@@ -57,25 +53,11 @@ _RISK_WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class ParsedPlan:
-    """What a document says, as far as it could be read."""
-
-    plan: Plan | None
-    """Best effort when there are faults, so that they hide nothing; None when nothing is usable."""
-    faults: tuple[Fault, ...]
-    warnings: tuple[Fault, ...]
-
-
-def parse_plan(document: object, lines: Mapping[str, int] | None = None) -> ParsedPlan:
-    """Reads a plan document; never raises, whatever the document holds."""
-    findings = Findings(lines or {})
-    plan = read_plan(document, findings)
-    return ParsedPlan(plan, findings.all_faults(), tuple(findings.warnings))
-
-
 def read_plan(document: object, findings: Findings) -> Plan | None:
-    """Returns the plan as far as it can be read and records every mistake of shape."""
+    """Returns the plan as far as it can be read, and records every mistake of shape.
+
+    Wrong fields take their defaults, so that one mistake hides no other. None: nothing is usable.
+    """
     if not isinstance(document, Mapping):
         findings.fault("TYPE", "plan", found=shown(document), expected="a mapping with steps")
         return None

@@ -113,10 +113,6 @@ class Policy:
         """Returns how many distinct people must agree at a level."""
         return max(1, self.people.get(level, 1))
 
-    def knows_group(self, group: str) -> bool:
-        """Tells whether anyone can speak for a group."""
-        return self.operator_stands_for_groups or group in self.groups
-
     def level_for(self, facts: PlanFacts) -> ApprovalLevel:
         """Returns the highest level any rule asks; destructive plans never get level 0."""
         where = f"policy {self.name} {self.version}"
@@ -157,8 +153,3 @@ EMBEDDED_POLICY = Policy(
     operator_stands_for_groups=True,
 )
 """The same levels, where a lone operator may approve their own plans and speaks for every group."""
-
-BUILT_IN: Mapping[str, Policy] = {
-    policy.name: policy for policy in (DEFAULT_POLICY, EMBEDDED_POLICY)
-}
-"""Policies that need no file."""

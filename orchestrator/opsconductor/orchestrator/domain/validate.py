@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from opsconductor.orchestrator.domain.plan import GroupQuorum, Plan, Step
     from opsconductor.orchestrator.domain.policy import Policy
-    from opsconductor.rpc.errors import Fault
     from opsconductor.tool_registry.registry import Registry
 
 NO_EFFECT_CLASSES = frozenset({"unreachable", "throttled"})
@@ -50,21 +49,6 @@ class Surroundings:
     """Segments that have agents."""
     policy: Policy | None = None
     """Checks groups and size when given."""
-
-
-def validate_plan(
-    plan: Plan,
-    registry: Registry,
-    assets: Mapping[str, Mapping[str, Any]],
-    *,
-    lines: Mapping[str, int] | None = None,
-    segments: Collection[str] = (),
-    policy: Policy | None = None,
-) -> tuple[tuple[Fault, ...], tuple[Fault, ...]]:
-    """Returns all faults and warnings of a plan whose shape was read."""
-    findings = Findings(lines or {})
-    judge_plan(plan, Surroundings(registry, assets, segments, policy), findings)
-    return findings.all_faults(), tuple(findings.warnings)
 
 
 def judge_plan(plan: Plan, around: Surroundings, findings: Findings) -> None:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opsconductor.orchestrator.domain.approval import gates, judge
+from opsconductor.orchestrator.domain.approval import judge
 from opsconductor.orchestrator.domain.check import check_plan
-from opsconductor.orchestrator.domain.compile import CompiledPlan, compile_plan
+from opsconductor.orchestrator.domain.compile import compile_plan
+from opsconductor.orchestrator.domain.compiled import CompiledPlan
 from opsconductor.orchestrator.domain.plan import Plan, Step
 from opsconductor.orchestrator.domain.policy import DEFAULT_POLICY, EMBEDDED_POLICY, Policy, Rule
 from opsconductor.rpc import canonical
@@ -190,15 +191,15 @@ def test_reading_plan_runs_at_once_and_names_its_rule(build: Build) -> None:
     compiled = build(disk())
     assert (compiled.risk.level, compiled.level.level) == ("low", 0)
     assert compiled.level.rule == "low-risk"
-    assert gates(compiled).plan is None
-    assert gates(compiled).steps == {}
+    assert compiled.gates.plan is None
+    assert compiled.gates.steps == {}
 
 
 def test_change_is_confirmed(build: Build) -> None:
     compiled = build(restart())
     assert (compiled.risk.risk_class, compiled.risk.level) == ("modify", "medium")
     assert compiled.level.level == 1
-    plan = gates(compiled).plan
+    plan = compiled.gates.plan
     assert plan is not None
     assert plan.step_ids == ("restart",)
 
@@ -221,7 +222,7 @@ def test_point_of_no_return_is_critical_and_asked_step_by_step(build: Build) -> 
     assert compiled.step("write").risk.level == "critical"
     assert compiled.step("write").body["critical"] is True
     assert compiled.level.level == 3
-    found = gates(compiled)
+    found = compiled.gates
     assert found.plan is None
     assert set(found.steps) == {"write", "restart"}
 
@@ -244,7 +245,7 @@ def test_undo_more_dangerous_than_its_step_counts(build: Build) -> None:
 def test_step_with_an_approval_of_its_own_has_its_own_gate(build: Build) -> None:
     compiled = build(disk(), restart(approval={"all_of": [{"group": "sre", "approve": 2}]}))
     assert compiled.level.level == 2
-    found = gates(compiled)
+    found = compiled.gates
     assert found.plan is not None
     assert set(found.steps) == {"restart"}
     assert found.steps["restart"].requirement.all_of[0].approve == 2
@@ -255,19 +256,19 @@ def test_approval_a_plan_asks_for_is_asked_even_where_policy_would_not(build: Bu
     lax = Policy("lax", "1", (Rule("all", 0),), groups={"sre": ("bob",)})
     compiled = build(disk(approval={"all_of": [{"group": "sre"}]}), policy=lax)
     assert compiled.level.level == 0
-    assert gates(compiled).steps["space"].level == 1
+    assert compiled.gates.steps["space"].level == 1
 
 
 def test_two_approval_points_are_asked_step_by_step(build: Build) -> None:
     ask = {"all_of": [{"group": "sre"}]}
     compiled = build(disk("a", approval=ask), restart("b", approval=ask), write("c"))
     assert compiled.level.level == 3
-    assert set(gates(compiled).steps) == {"a", "b", "c"}
+    assert set(compiled.gates.steps) == {"a", "b", "c"}
 
 
 def test_default_policy_excludes_the_requester_where_embedded_does_not(build: Build) -> None:
     for policy, may in ((DEFAULT_POLICY, False), (EMBEDDED_POLICY, True)):
-        plan = gates(build(command("rm", "x"), policy=policy)).plan
+        plan = build(command("rm", "x"), policy=policy).gates.plan
         assert plan is not None
         assert plan.requirement.requester_may_approve is may
         assert judge(plan.requirement, (), requester="alice", now=None).state == "pending"  # type: ignore[arg-type]
@@ -278,7 +279,7 @@ def test_every_changing_step_and_rollback_call_is_covered_by_some_gate(build: Bu
     for step in (restart(), write(irreversible=True)):
         compiled = build(step, rollback=[call])
         assert compiled.is_rollback("rollback-1")
-        found = gates(compiled)
+        found = compiled.gates
         covered = {
             name for gate in (found.plan, *found.steps.values()) if gate for name in gate.step_ids
         }

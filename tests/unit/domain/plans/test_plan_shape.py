@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsconductor.orchestrator.domain.parse import parse_plan
+from opsconductor.orchestrator.domain.findings import Findings
+from opsconductor.orchestrator.domain.parse import read_plan
+
+if TYPE_CHECKING:
+    from opsconductor.orchestrator.domain.plan import Plan
+    from opsconductor.rpc.errors import Fault
+
+
+@dataclass(frozen=True)
+class Parsed:
+    plan: Plan | None
+    faults: tuple[Fault, ...]
+
+
+def parse_plan(document: object, lines: dict[str, int] | None = None) -> Parsed:
+    findings = Findings(lines or {})
+    plan = read_plan(document, findings)
+    return Parsed(plan, findings.all_faults())
 
 
 def plan(*steps: Any, **top: Any) -> dict[str, Any]:
