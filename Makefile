@@ -63,6 +63,9 @@ house: setup-dev
 	$(PYTEST) -q tests/architecture
 
 .PHONY: format
+docs: setup-dev  ## write the state diagrams of ARCHITECTURE.md again
+	$(PY) deploy/docs/diagrams.py
+
 format: setup-dev  ## let ruff write the layout
 	$(PY) -m ruff check --fix --exit-zero .
 	$(PY) -m ruff format .

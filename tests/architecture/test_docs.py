@@ -51,7 +51,9 @@ def fault(arguments: list[str]) -> str | None:
 
 
 def _options(command: Any) -> set[str]:
-    return {"--help", "-h"} | {name for each in command.params for name in each.opts}
+    return {"--help", "-h"} | {
+        name for each in command.params for name in (*each.opts, *each.secondary_opts)
+    }
 
 
 def test_every_make_target_in_the_documents_exists() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -92,47 +93,80 @@ def openssh_server(folder: Path, address: str = "127.0.0.2") -> Iterator[SshServ
         log.close()
 
 
+class Commands:
+    """The commands a stand-in server runs, each in a session of its own."""
+
+    def __init__(self, greeting: bytes = b"") -> None:
+        self._greeting = greeting
+        self._running: dict[asyncio.Task[None], asyncio.subprocess.Process] = {}
+
+    async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        """Runs what a client asks for."""
+        process.stdout.write(self._greeting)
+        child = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            process.command or "exec /bin/sh",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = child
+        try:
+            code = await _follow(child, process)
+        finally:
+            child._transport.close()  # type: ignore[attr-defined]
+            del self._running[task]
+        if code < 0:
+            process.exit_with_signal(_SIGNALS.get(-code, "TERM"))
+        else:
+            process.exit(code)
+
+    async def end(self) -> None:
+        """Ends what still runs."""
+        for child in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=10)
+
+
 @contextlib.asynccontextmanager
 async def standin_server(
-    folder: Path, address: str = "127.0.0.1", *, handler: Handler | None = None
+    folder: Path,
+    address: str = "127.0.0.1",
+    *,
+    greeting: bytes = b"",
+    handler: Handler | None = None,
 ) -> AsyncIterator[SshServer]:
     """Runs an asyncssh server that starts commands as the current user."""
     client_key, host_key = _keys(folder)
+    commands = Commands(greeting)
     server = await asyncssh.listen(
         address,
         0,
         server_host_keys=[str(folder / "host_key")],
         authorized_client_keys=str(folder / "authorized_keys"),
-        process_factory=handler or serve_command,
+        process_factory=handler or commands.serve,
         encoding=None,
         allow_scp=False,
     )
+    port = server.get_port()
+    user = getpass.getuser()
     try:
-        yield SshServer(
-            "standin",
-            address,
-            server.get_port(),
-            getpass.getuser(),
-            client_key,
-            host_key,
-            folder,
-        )
+        yield SshServer("standin", address, port, user, client_key, host_key, folder)
     finally:
         server.close()
+        await commands.end()
         await server.wait_closed()
 
 
-async def serve_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
-    """Runs what a client asks for, in a session of its own."""
-    child = await asyncio.create_subprocess_exec(
-        "/bin/sh",
-        "-c",
-        process.command or "exec /bin/sh",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+async def _follow(
+    child: asyncio.subprocess.Process, process: asyncssh.SSHServerProcess[bytes]
+) -> int:
     assert child.stdin is not None
     assert child.stdout is not None
     assert child.stderr is not None
@@ -146,10 +180,7 @@ async def serve_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
     await asyncio.wait(outputs, timeout=0.5)
     for task in (feed, *outputs):
         task.cancel()
-    if code < 0:
-        process.exit_with_signal(_SIGNALS.get(-code, "TERM"))
-    else:
-        process.exit(code)
+    return code
 
 
 async def _feed(process: asyncssh.SSHServerProcess[bytes], stdin: asyncio.StreamWriter) -> None:

@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.agent import verify
-from opsconductor.agent.calls import Circumstances, Collected, as_json
+from opsconductor.agent import ending, verify
+from opsconductor.agent.calls import Circumstances, Collected
 from opsconductor.agent.executors.base import Refused
 from opsconductor.agent.journal import Entry
 from opsconductor.agent.record_log import JournalFull
 from opsconductor.agent.refusal import Refusal
 from opsconductor.agent.report import (
     MAX_CAPTURED_BYTES,
-    MAX_OUTPUT_BYTES,
     Failure,
     Report,
     refusal,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from opsconductor.agent.journal import Journal
     from opsconductor.agent.masking import Masks
     from opsconductor.agent.order import Order
-    from opsconductor.agent.output import Spool, Spools
+    from opsconductor.agent.output import Spools
     from opsconductor.agent.spans import AttemptSpan, Spans
     from opsconductor.tool_registry.render import Section
 
@@ -254,14 +253,15 @@ class Attempt:
                     sink=shop.masks.sink(spool),
                 )
             failure = await self._verification_failure(verified, result, around, span)
-            report = shop.masks.report(self._ended(verified, result, failure, spool))
+            report = ending.ended(self.report, result, failure, spool, read_only=verified.read_only)
         except Exception as exc:  # noqa: BLE001 - third parties write executors
             _log.exception("attempt %s: the executor failed", self.order.attempt_id)
-            report = self._defect(exc, spool, read_only=verified.read_only)
+            report = ending.defect(self.report, exc, spool, read_only=verified.read_only)
         finally:
             late.cancel()
         if not verified.read_only:
-            await _synced(spool)
+            await ending.sync_output(spool)
+        report = shop.masks.report(replace(report, end_time=shop.clock()))
         failpoints.hit("exit.before_append")
         await shop.journal.final(replace(entry, report=report))
         failpoints.hit("exit.after_append_before_report")
@@ -277,59 +277,16 @@ class Attempt:
         if verified.verify is None or self.order.kind != "forward" or result.state != "completed":
             return None
         with span.child("verify-call"):
-            checked = await self._side_call(verified.verify, around)
-        if checked.state == "completed":
-            return None
-        said = checked.failure.message if checked.failure else checked.state
+            try:
+                checked = await self._side_call(verified.verify, around)
+            except Refused as refused:
+                said = str(refused)
+            else:
+                if checked.state == "completed":
+                    return None
+                said = checked.failure.message if checked.failure else checked.state
         message = f"it ran, but the verification failed: {said}"
         return Failure("VERIFY_FAILED", message, "rollback_required")
-
-    def _ended(
-        self,
-        verified: verify.Verified,
-        result: Result,
-        failure: Failure | None,
-        spool: Spool,
-    ) -> Report:
-        outcome = result.outcome
-        state = "failed" if failure else result.state
-        error = failure or result.failure
-        effects = outcome.effects
-        if verified.read_only:
-            effects = "none"
-        elif state == "failed" and effects == "done" and failure is None:
-            # It ended, but not as hoped: how far it came is not known.
-            effects = "possible"
-        return replace(
-            self._with_output(spool),
-            state=state,
-            effects=effects,
-            error=_noting_cut(error, spool),
-            exit_code=outcome.exit_code,
-            output=as_json(result.output, MAX_OUTPUT_BYTES),
-            survivors=tuple(line[:500] for line in outcome.survivors[:100]),
-            end_time=self._shop.clock(),
-        )
-
-    def _defect(self, exc: Exception, spool: Spool, *, read_only: bool) -> Report:
-        message = f"the agent itself failed: {exc!r}; its log has the details"
-        return replace(
-            self._with_output(spool),
-            state="failed" if read_only else "unknown",
-            effects="none" if read_only else "possible",
-            error=Failure("AGENT_DEFECT", message, "non_retryable" if read_only else "unknown"),
-            end_time=self._shop.clock(),
-        )
-
-    def _with_output(self, spool: Spool) -> Report:
-        stdout, stderr = spool.streams["stdout"], spool.streams["stderr"]
-        return replace(
-            self.report,
-            stdout_bytes=stdout.length,
-            stderr_bytes=stderr.length,
-            stdout_sha256=stdout.sha256,
-            stderr_sha256=stderr.sha256,
-        )
 
     async def _refused(self, refused: Refusal) -> Report:
         _log.warning("attempt %s not started: %s", self.order.attempt_id, refused)
@@ -367,21 +324,3 @@ def _too_large(size: int) -> Refusal:
     return Refusal(
         "CAPTURE_TOO_LARGE", f"the state before has {size} bytes, {MAX_CAPTURED_BYTES} can be kept"
     )
-
-
-def _noting_cut(error: Failure | None, spool: Spool) -> Failure | None:
-    if error is None or not spool.dropped:
-        return error
-    kept = sum(stream.length for stream in spool.streams.values())
-    note = f"{error.message} (output cut at {kept} bytes, {spool.dropped} dropped)"
-    return replace(error, message=note)
-
-
-async def _synced(spool: Spool) -> None:
-    """Puts output on disk before an end is declared that counts on it."""
-    streams = [stream for stream in spool.streams.values() if stream.length]
-    for stream in streams:
-        try:
-            await asyncio.to_thread(stream.sync)
-        except OSError as exc:
-            _log.error("output of %s may not survive a power loss: %s", spool.attempt_id, exc)

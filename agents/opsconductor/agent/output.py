@@ -87,8 +87,9 @@ class SpooledStream:
 
     def remove(self) -> None:
         """Deletes the file."""
-        self.close()
-        self._path.unlink(missing_ok=True)
+        if self._descriptor >= 0:
+            self.close()
+            self._path.unlink(missing_ok=True)
 
     def _open(self, extra: int) -> None:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | extra

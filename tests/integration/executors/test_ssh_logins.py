@@ -22,7 +22,7 @@ from helpers.places import (
     target_of,
     until,
 )
-from helpers.sshd import free_port, serve_command, standin_server
+from helpers.sshd import free_port, standin_server
 from opsconductor.agent.executors.credential import Credential
 from opsconductor.agent.executors.ssh import SshExecutor
 
@@ -282,11 +282,8 @@ async def test_a_login_shell_that_is_none_is_told(tmp_path: Path) -> None:
 
 
 async def test_what_login_scripts_print_is_not_output(tmp_path: Path) -> None:
-    async def chatty(process: asyncssh.SSHServerProcess[bytes]) -> None:
-        process.stdout.write(b"Welcome!\nLast login: never\n")
-        await serve_command(process)
-
-    async with standin_server(tmp_path / "chatty", handler=chatty) as server:
+    greeting = b"Welcome!\nLast login: never\n"
+    async with standin_server(tmp_path / "chatty", greeting=greeting) as server:
         executor, sink = ssh_executor(server), MemorySink()
         outcome = await Place("ssh", executor, target_of(server)).argv("echo", "hi", sink=sink)
         await executor.close()

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.agents import Agent, Gate, ends_as, says
 from helpers.orders import CHANGE, KEEP, READ, Orchestrator, Person, body_of, call_of
-from opsconductor.agent.executors.base import Outcome, StepFailure
+from opsconductor.agent.executors.base import Outcome, Refused, StepFailure
 from opsconductor.rpc.ids import attempt_id
 
 if TYPE_CHECKING:
@@ -427,3 +427,20 @@ async def test_output_that_is_not_portable_json_is_left_out_with_a_note(agent: A
     report = await carried_out(agent, Orchestrator().order(body_of(READ)))
     assert report.state == "completed"
     assert json.loads(report.output)["omitted"] is True
+
+
+async def test_a_verification_that_cannot_be_made_does_not_hide_that_the_step_ran(
+    agent: Agent, orchestrator: Orchestrator
+) -> None:
+    async def changes_hands(call: Call, _: Sink, __: asyncio.Event) -> Outcome:
+        def refuse(*_: object) -> Any:
+            raise Refused(Outcome.refused("CONNECTION_UNSUPPORTED", "no way there"))
+
+        agent.shop.caller._choose = refuse
+        return Outcome.ended(call, 0)
+
+    agent.executor.scripts.append(changes_hands)
+    report = await carried_out(agent, orchestrator.order(body_of(CHANGE, verify=call_of(READ))))
+    assert (report.state, report.effects, code(report)) == ("failed", "done", "VERIFY_FAILED")
+    assert report.error is not None
+    assert "no way there" in report.error.message

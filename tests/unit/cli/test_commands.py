@@ -197,7 +197,7 @@ def test_resolving_an_unknown_outcome_needs_a_reason(opsctl: Opsctl, script: Scr
     script.execution.steps[0].attempts.add(
         attempt_id="att_1", kind="forward", state=executions.ATTEMPT_STATE_UNKNOWN
     )
-    command = ("runs", "resolve", EXECUTION, "--step", "one", "--as", "failed")
+    command = ("runs", "resolve", EXECUTION, "one", "--as", "failed")
     assert opsctl(*command).exit_code == 2
     assert opsctl(*command, "--reason", "looked at it").exit_code == 0
     assert script.calls[-1].resolution == executions.UNKNOWN_RESOLUTION_FAILED

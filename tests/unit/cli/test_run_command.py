@@ -317,7 +317,7 @@ def test_an_execution_that_needs_attention_is_not_waited_for_any_longer(
     script.hold = True
     result = opsctl("run", "-f", plan)
     assert result.exit_code == 7
-    assert f"opsctl runs resolve {EXECUTION} --step one" in result.stderr
+    assert f"opsctl runs resolve {EXECUTION} one" in result.stderr
 
 
 def test_a_gate_is_noticed_when_the_last_other_step_ends_after_it(

@@ -26,13 +26,15 @@ REGISTRY = Registry.load()
 nasty = st.text(
     alphabet=st.one_of(
         st.sampled_from("-'\"`$!*?[]{}()<>|&;#~%^=,@+:\\ \n\t"),
-        st.characters(exclude_characters="\0", exclude_categories=("Cs",)),
+        st.characters(exclude_characters="\0", exclude_categories=["Cs"]),
     ),
     max_size=40,
 )
 
 
-def rendered(tool: str, inputs: dict[str, Any], target: dict[str, Any] | None = None, **more: Any) -> Any:
+def rendered(
+    tool: str, inputs: dict[str, Any], target: dict[str, Any] | None = None, **more: Any
+) -> Any:
     found = REGISTRY.get(tool)
     typed, faults = check_inputs(found, inputs)
     assert faults == []
@@ -113,8 +115,8 @@ def test_a_nul_character_is_refused_even_unchecked() -> None:
 def test_a_missing_target_is_named() -> None:
     with pytest.raises(RenderError, match="no target"):
         rendered("ping", {})
+    target = {"name": "x", "service_manager": "command", "service_command": ""}
     with pytest.raises(RenderError, match="service_command"):
-        target = {"name": "x", "service_manager": "command", "service_command": ""}
         rendered("restart_service", {"service": "web"}, target)
 
 

@@ -17,7 +17,8 @@ def registry() -> Registry:
 @pytest.mark.parametrize(
     "line",
     [
-        "true", "echo hello; rm -rf /", "printf %s x", "date", "date -u +%s", "date --utc", "uname -a",
+        "true", "echo hello; rm -rf /", "printf %s x", "date", "date -u +%s", "date --utc",
+        "uname -a",
         "hostname", "hostname -f", "hostname --fqdn", "/usr/bin/uptime", "ps aux", "ls -la /tmp",
         "cat /etc/hosts", "tail -n 5 --pid 1 /var/log/syslog", "systemctl status nginx",
         "systemctl show --property=MainPID nginx", "journalctl --no-pager --unit=nginx --lines=5",
@@ -31,14 +32,18 @@ def test_programs_known_only_to_read_are_read_only(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "rm -rf /tmp/x", "sh -c ls", "bash -c true", "python3 -c 1", "env true", "sudo ls", "xargs ls",
+        "rm -rf /tmp/x", "sh -c ls",
+        "bash -c true", "python3 -c 1", "env true", "sudo ls", "xargs ls",
         "nohup ls", "timeout 5 ls", "nice ls", "busybox ls", "date -s tomorrow", "date 01010000",
         "date --se=now", "date -us now", "hostname evil", "hostname -F /etc/x", "sort -o x y",
         "./ls", "/tmp/ls", "/home/a/bin/cat x", "find / -delete", "sed -i x y", "awk 1", "tee x",
-        "dd if=/dev/zero of=/dev/sda", "systemctl restart nginx", "systemctl --property status restart x",
+        "dd if=/dev/zero of=/dev/sda", "systemctl restart nginx",
+        "systemctl --property status restart x",
         "systemctl -H host status x", "journalctl --rotate", "journalctl --vacuum-size=1",
-        "journalctl --unit -- --rotate", "ss -K", "ss -D out", "dmesg -c", "dmesg -C", "curl http://x",
-        "cat /dev/watchdog", "${{ steps.a.output }} x", "unheard-of", "python3.11", "LS", "uniq a b",
+        "journalctl --unit -- --rotate",
+        "ss -K", "ss -D out", "dmesg -c", "dmesg -C", "curl http://x",
+        "cat /dev/watchdog", "${{ steps.a.output }} x", "unheard-of", "python3.11", "LS",
+        "uniq a b",
     ],
 )  # fmt: skip
 def test_everything_else_counts_as_destructive(line: str) -> None:

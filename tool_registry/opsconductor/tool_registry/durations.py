@@ -6,8 +6,8 @@ import re
 from datetime import timedelta
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds", "ms": "milliseconds"}
-_DURATION = re.compile(r"(?:(\d{1,9}(?:\.\d{1,3})?)(ms|d|h|m|s))+")
-_PART = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|d|h|m|s)")
+_DURATION = re.compile(r"(?:([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|d|h|m|s))+")
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|d|h|m|s)")
 
 
 def parse_duration(text: object) -> timedelta:

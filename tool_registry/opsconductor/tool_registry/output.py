@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from opsconductor.tool_registry.parsers import PARSERS, content, parse_kv
+from opsconductor.tool_registry.parsers import MAX_INPUT, MAX_JSON, PARSERS, content, parse_kv
 from opsconductor.tool_registry.parsers import OutputUnparsable as OutputUnparsable
 from opsconductor.tool_registry.value_schema import check_object
 
@@ -60,7 +61,11 @@ def _parse(spec: Mapping[str, Any], stdout: bytes, stderr: bytes) -> dict[str, A
     if spec["parser"] == "content":
         notes = parse_kv(stderr.decode("utf-8", "replace"), spec)
         return {**content(stdout, spec.get("field", "content")), **notes}
-    return PARSERS[spec["parser"]](stdout.decode("utf-8", "replace"), spec)
+    text = stdout[:MAX_INPUT].decode("utf-8", "replace")
+    value = PARSERS[spec["parser"]](text, spec)
+    if len(json.dumps(value, ensure_ascii=False, default=str)) > MAX_JSON:
+        raise OutputUnparsable(f"more than {MAX_JSON} bytes as data")
+    return value
 
 
 def _check(value: Mapping[str, Any], schema: Mapping[str, Any]) -> None:

@@ -11,6 +11,12 @@ from typing import Any
 
 MAX_BYTES = 65_536
 """Most bytes of parsed output, as JSON; it travels in a report and is kept in the event log."""
+MAX_INPUT = 1_048_576
+"""Most bytes of raw output a parser looks at."""
+MAX_LINE = 4_096
+"""Longest row a pattern is tried on, because its author did not write the output."""
+MAX_JSON = 524_288
+"""Most bytes of parsed output when every character has to be escaped."""
 MAX_ITEMS = 5_000
 """Most rows of a parsed list."""
 
@@ -80,7 +86,7 @@ def parse_regex(text: str, spec: Spec) -> dict[str, Any]:
     rows = [
         _groups(found, properties)
         for line in text.splitlines()
-        if (found := pattern.fullmatch(line)) is not None
+        if (found := pattern.fullmatch(line[:MAX_LINE])) is not None
     ]
     return bounded(spec["field"], rows)
 

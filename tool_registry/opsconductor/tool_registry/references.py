@@ -15,10 +15,10 @@ MAX_TEXT = 1_048_576
 """Longest text an interpolation may make."""
 _MARK = re.compile(r"\$\$\{\{|\$\{\{")
 _REFERENCE = re.compile(
-    r"\s*([A-Za-z_]\w*)((?:\.[A-Za-z_][\w-]*|\[\d{1,9}\]|\[\"[^\"\]]*\"\]|\['[^'\]]*'\])*)\s*\}\}"
+    r"\s*([A-Za-z_]\w*)((?:\.[A-Za-z_][\w-]*|\[[0-9]{1,9}\]|\[\"[^\"\]]*\"\]|\['[^'\]]*'\])*)\s*\}\}"
 )
 _QUOTED = re.compile(r"\s*'([^']*)'\s*\}\}")
-_SEGMENT = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d{1,9})\]|\[\"([^\"\]]*)\"\]|\['([^'\]]*)'\]")
+_SEGMENT = re.compile(r"\.([A-Za-z_][\w-]*)|\[([0-9]{1,9})\]|\[\"([^\"\]]*)\"\]|\['([^'\]]*)'\]")
 
 Path = tuple[str | int, ...]
 Reference = tuple[str, Path]

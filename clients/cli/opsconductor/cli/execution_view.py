@@ -111,7 +111,7 @@ def show_next(terminal: Terminal, execution: Execution) -> None:
         for step in unknown:
             terminal.note(
                 f"step {escape_name(step)}: its outcome is unknown; look at the target, then: "
-                f"opsctl runs resolve {name} --step {escape_name(step)} "
+                f"opsctl runs resolve {name} {escape_name(step)} "
                 "--as completed|failed|retry --reason TEXT"
             )
         if not unknown:

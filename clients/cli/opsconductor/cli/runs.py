@@ -179,7 +179,7 @@ def rollback(
 def resolve(
     ctx: typer.Context,
     execution_id: _ID,
-    step: Annotated[str, typer.Option("--step", help="The step whose outcome is unknown.")],
+    step: Annotated[str, typer.Argument(help="The step whose outcome is unknown.")],
     outcome: Annotated[
         Resolution, typer.Option("--as", help="What you found out, or 'retry' to run it again.")
     ],

@@ -156,6 +156,8 @@ class Agents:
         except NotFound:
             self._never_granted(member, report)
             return
+        if report.state == AttemptState.GRANTED:
+            return  # it has the attempt and has not begun
         if report.state == AttemptState.RUNNING:
             await self._note_start(member, execution_id, report)
             return

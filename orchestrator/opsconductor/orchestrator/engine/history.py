@@ -117,13 +117,12 @@ class History:
         with self._listeners.watch(execution.execution_id) as news:
             while True:
                 state = await self._engine.execution(execution.execution_id)
-                ended = not state.open
+                # Asked before reading: what arrives while this reads is read in the next round.
+                whole = not state.open and await self._all_arrived(state, step_id, attempt_id)
                 for attempt in _selected(state, step_id, attempt_id):
                     async for piece in self._stored(attempt, sent, skip):
                         yield piece
-                if not follow:
-                    return
-                if ended and await self._all_arrived(state, step_id, attempt_id):
+                if whole or not follow:
                     return
                 await _wait(news)
 

@@ -17,6 +17,7 @@ from opsconductor.rpc.errors import (
     HelloRequired,
     NotFound,
     NotYourAttempt,
+    OutputConflict,
     PermissionDenied,
     ProtocolError,
     StoreUnavailable,
@@ -127,20 +128,31 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
                 raise ProtocolError(f"a chunk of {len(chunk.data)} bytes is above {MAX_CHUNK}")
             if chunk.attempt_id not in owned:
                 owned[chunk.attempt_id] = await self._owned(member, chunk.attempt_id)
-            (stored,) = await self._store.commit(
-                AppendOutput(chunk.attempt_id, chunk.stream, chunk.offset, chunk.data)
-            )
+            stored = await self._append(chunk)
             hit("output.after_write_before_ack")
             self._history.output_arrived(owned[chunk.attempt_id])
             yield pb.OutputAck(attempt_id=chunk.attempt_id, stream=chunk.stream, stored=stored)
 
+    async def _append(self, chunk: pb.OutputChunk) -> int:
+        """Stores a chunk; returns the stored length. Raises OutputConflict naming the attempt."""
+        operation = AppendOutput(chunk.attempt_id, chunk.stream, chunk.offset, chunk.data)
+        try:
+            (stored,) = await self._store.commit(operation)
+        except OutputConflict as exc:
+            # The agent sets aside the output it names, and goes on with the rest.
+            metadata = {"attempt_id": chunk.attempt_id}
+            raise OutputConflict(exc.message, metadata=metadata) from exc
+        return int(stored)
+
     async def _owned(self, member: Member, attempt_id: str) -> str:
         """Returns the execution of an attempt of this agent. Raises NotYourAttempt, NotFound."""
         row = await self._store.attempt(attempt_id)
+        metadata = {"attempt_id": attempt_id}
         if row is None:
-            raise NotFound(f"there is no attempt {attempt_id}")
+            raise NotFound(f"there is no attempt {attempt_id}", metadata=metadata)
         if row.agent_id != member.agent_id:
-            raise NotYourAttempt(f"attempt {attempt_id} was granted to {row.agent_id}")
+            text = f"attempt {attempt_id} was granted to {row.agent_id}"
+            raise NotYourAttempt(text, metadata=metadata)
         return row.execution_id
 
     def _member(self, context: Context) -> Member:
