@@ -245,6 +245,13 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     return context
 
 
+async def test_a_header_that_cannot_be_sent_is_refused() -> None:
+    async with serving(OK) as server:
+        for value in ("a\r\nX-Injected: 1", "日本"):
+            assert told(await send(server.url, headers=(("X-A", value),)))[2] == "REQUEST_INVALID"
+        assert server.requests == []
+
+
 async def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     async with serving(OK, self_signed(tmp_path)) as server:
         assert told(await send(server.url)) == ("failed", "none", "TLS_UNTRUSTED")

@@ -55,6 +55,8 @@ class HttpExecutor:
         if not isinstance(request, HttpRequest):
             kind = type(request).__name__
             return Outcome.refused("METHOD_MISMATCH", f"the http executor cannot send a {kind}")
+        if (fault := _fault(request.url)) is not None:
+            return Outcome.refused("REQUEST_INVALID", f"cannot send {request.method}: {fault}")
         if cancel.is_set():
             return Outcome.not_begun(call, "cancelled")
         progress = _Progress()
@@ -103,7 +105,7 @@ class HttpExecutor:
                 elapsed = round((loop.time() - began) * 1000)
                 output = _output(request, response, body, elapsed, truncated=not whole)
                 return Outcome.ended(call, None, output)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
             return _failure(call, request, error, sent=progress.sent)
 
     async def _client(self, *, verify: bool) -> httpx.AsyncClient:
@@ -115,6 +117,15 @@ class HttpExecutor:
             client = httpx.AsyncClient(verify=context, trust_env=False)
             self._clients.setdefault(verify, client)
         return self._clients[verify]
+
+
+def _fault(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError as error:
+        return f"not a URL: {error}"
+    return None if usable else "the URL must be http:// or https:// with a host"
 
 
 def _tls(ca_bundle: str, *, verify: bool) -> ssl.SSLContext:
@@ -155,7 +166,7 @@ def _failure(call: Call, request: HttpRequest, error: Exception, *, sent: bool) 
     import httpx
 
     name, cause = _name(request), str(error) or type(error).__name__
-    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
+    if isinstance(error, (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError)):
         return Outcome.refused("REQUEST_INVALID", f"cannot send {name}: {cause}")
     if isinstance(error, httpx.TooManyRedirects):
         effects: Effects = "none" if call.read_only else "possible"
