@@ -17,6 +17,8 @@ STEP_DOMAIN = "opsc/step/1"
 """Domain separation of step bodies."""
 MANIFEST_DOMAIN = "opsc/plan/1"
 """Domain separation of manifests."""
+INPUTS_DOMAIN = "opsc/inputs/1"
+"""Domain separation of a plan's inputs."""
 TOOL_DOMAIN = "opsc/tool/1"
 """Domain separation of tool definitions."""
 

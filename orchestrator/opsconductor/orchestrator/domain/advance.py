@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import approval as approvals
 from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain import rolling_back
+from opsconductor.orchestrator.domain import rolling_back, starting
 from opsconductor.orchestrator.domain.execution import (
     FORWARD,
     UNDO,
@@ -23,14 +22,11 @@ from opsconductor.orchestrator.domain.states import (
     ExecutionState,
     StepState,
 )
-from opsconductor.rpc import ids
-from opsconductor.tool_registry import expressions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.compiled import CompiledStep
 
 Events = tuple[ev.Event, ...]
 
@@ -106,31 +102,7 @@ def _plan_gate(state: Execution, now: datetime) -> Events:
         policy = state.compiled.policy
         rule = "step-by-step" if state.compiled.gates.any else state.compiled.level.rule
         return (ev.AutoApproved(rule, policy["name"], policy["version"]),)
-    return (_request(state, "", gate, now),)
-
-
-def _request(
-    state: Execution, step_id: str, gate: approvals.Gate, now: datetime
-) -> ev.ApprovalRequested:
-    revision = len(state.revisions)
-    return ev.ApprovalRequested(
-        approval_id=ids.derive("appr", state.execution_id, step_id, str(revision)),
-        step_id=step_id,
-        level=gate.level,
-        reasons=list(gate.reasons),
-        requirement=gate.requirement.to_json(),
-        requirement_text=gate.requirement.words(),
-        plan_digest=state.compiled.plan_digest,
-        step_ids=list(gate.step_ids),
-        revision=revision,
-        expires_at=_expiry(gate, now),
-    )
-
-
-def _expiry(gate: approvals.Gate, now: datetime) -> str:
-    if not gate.requirement.expires_ms:
-        return ""
-    return (now + timedelta(milliseconds=gate.requirement.expires_ms)).isoformat()
+    return (starting.request(state, "", gate, now),)
 
 
 def _judge_approvals(state: Execution, now: datetime) -> Events:
@@ -243,10 +215,12 @@ def _start_ready(state: Execution, now: datetime) -> Events:
     events: list[ev.Event] = []
     for step in state.compiled.steps:
         record = state.steps[step.step_id]
-        if record.state is StepState.PENDING and _needs_ended(state, step):
-            events.append(_ready(state, step, now))
-        elif record.state is StepState.APPROVAL_REQUIRED and _gate_passed(state, step.step_id):
-            events.append(_queue(state, step))
+        if record.state is StepState.PENDING and starting.needs_ended(state, step):
+            events.append(starting.ready(state, step, now))
+        elif record.state is StepState.APPROVAL_REQUIRED and starting.gate_passed(
+            state, step.step_id
+        ):
+            events.append(starting.queue(state, step))
     return tuple(events)
 
 
@@ -351,63 +325,6 @@ def _final_state(state: Execution) -> str:
     if ended == {StepState.UNREACHABLE}:
         return "unreachable"
     return "failed"
-
-
-def _needs_ended(state: Execution, step: CompiledStep) -> bool:
-    return all(state.steps[need].ended for need in step.needs)
-
-
-def _ready(state: Execution, step: CompiledStep, now: datetime) -> ev.Event:
-    """Returns what becomes of a step whose needs have ended: skipped, gated, queued or failed."""
-    missing = [need for need in step.needs if not state.steps[need].succeeded]
-    if missing:
-        return ev.StepSkipped(
-            step.step_id, f"it needs {', '.join(missing)}, which did not complete"
-        )
-    condition = step.body["if"]
-    if condition:
-        try:
-            wanted = expressions.evaluate_bool(condition, _scope(state, step))
-        except expressions.ExpressionError as exc:
-            return _failed_early(step, "CONDITION_FAILED", f"the condition {condition!r}: {exc}")
-        if not wanted:
-            return ev.StepSkipped(
-                step.step_id, f"its condition {condition} is false", by_condition=True
-            )
-    gate = state.compiled.gates.steps.get(step.step_id)
-    if gate is not None and not _gate_passed(state, step.step_id):
-        return _request(state, step.step_id, gate, now)
-    return _queue(state, step)
-
-
-def _gate_passed(state: Execution, step_id: str) -> bool:
-    return any(
-        item.step_id == step_id and item.state is ApprovalState.APPROVED
-        for item in state.approvals.values()
-    )
-
-
-def _queue(state: Execution, step: CompiledStep) -> ev.Event:
-    body = step.body
-    try:
-        late = {
-            name: expressions.interpolate(body["inputs"][name], _scope(state, step))
-            for name in body["late"]
-        }
-    except expressions.ExpressionError as exc:
-        if state.steps[step.step_id].state is StepState.APPROVAL_REQUIRED:
-            return ev.StepSkipped(step.step_id, f"an input could not be resolved: {exc}")
-        return _failed_early(step, "INPUT_UNRESOLVED", f"an input could not be resolved: {exc}")
-    return ev.StepQueued(step.step_id, late)
-
-
-def _scope(state: Execution, step: CompiledStep) -> dict[str, object]:
-    return {**state.scope(), "target": step.body["target"] or {}}
-
-
-def _failed_early(step: CompiledStep, code: str, message: str) -> ev.StepFinished:
-    error = {"code": code, "message": message, "error_class": "non_retryable"}
-    return ev.StepFinished(step.step_id, "failed", error)
 
 
 def _revoke_open_approvals(state: Execution) -> Events:

@@ -173,6 +173,9 @@ def _manifest(
             "on_failure": plan.on_failure,
             "timeout_ms": to_ms(plan.timeout) if plan.timeout else 0,
             "environment": plan.environment,
+            # Conditions read inputs when their step comes up. Only a digest: a manifest goes to
+            # agents of every segment.
+            "inputs": canonical.digest(canonical.INPUTS_DOMAIN, canonical.dumps(dict(plan.inputs))),
             "policy": {"name": policy.name, "version": policy.version},
             "steps": [{**_entry(step), "needs": list(step.needs)} for step in steps],
             "rollback": [_entry(step) for step in rollback],

@@ -208,7 +208,7 @@ ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
     # The report of the start and of the end can arrive as one.
     _A.GRANTED: frozenset({_A.RUNNING}) | _ATTEMPT_ENDS,
     _A.RUNNING: _ATTEMPT_ENDS - {_A.NOT_STARTED},
-    **{state: frozenset() for state in _ATTEMPT_ENDS},
+    **{state: frozenset() for state in AttemptState if state in _ATTEMPT_ENDS},
 }
 """Edges of an attempt."""
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from opsconductor.orchestrator.domain.check import check_plan
+from opsconductor.orchestrator.domain.compile import compile_plan
+from opsconductor.orchestrator.domain.compiled import CompiledPlan
+from opsconductor.orchestrator.domain.policy import EMBEDDED_POLICY
 from opsconductor.tool_registry.registry import Registry
 
 Assets = dict[str, dict[str, Any]]
+Build = Callable[..., CompiledPlan]
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +46,16 @@ def assets() -> Assets:
         },
         "odd-01": {"name": "odd-01", "connection": "ssh", "service_manager": "runit"},
     }
+
+
+@pytest.fixture(scope="session")
+def build(registry: Registry, assets: Assets) -> Build:
+    def run(
+        *steps: Any, policy: Any = EMBEDDED_POLICY, assets: Assets = assets, **top: Any
+    ) -> CompiledPlan:
+        checked = check_plan({"steps": list(steps), **top}, None, registry, assets)
+        assert checked.faults == ()
+        assert checked.plan is not None
+        return compile_plan(checked.plan, registry, assets, policy, "acme")
+
+    return run

@@ -1,0 +1,73 @@
+"""Moves along the edges of the state tables; every fold rule goes through them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from opsconductor.orchestrator.domain.execution import StepRecord
+from opsconductor.orchestrator.domain.states import (
+    EXECUTION_TRANSITIONS,
+    STEP_TRANSITIONS,
+    ApprovalState,
+    ExecutionState,
+    StepState,
+    transition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opsconductor.orchestrator.domain.compiled import CompiledPlan
+    from opsconductor.orchestrator.domain.execution import Execution
+
+Rule: TypeAlias = "Callable[[Any, Execution, datetime], Execution]"
+"""What one kind of event makes of an execution."""
+
+
+def move(state: Execution, to: ExecutionState, **changes: object) -> Execution:
+    """Returns the execution in another state; the same state is no edge and changes nothing."""
+    if state.state is not to:
+        transition(EXECUTION_TRANSITIONS, state.state, to)
+    return replace(state, state=to, **changes)  # type: ignore[arg-type]
+
+
+def move_step(state: Execution, step_id: str, to: StepState, **changes: object) -> Execution:
+    """Returns the execution with one step in another state."""
+    transition(STEP_TRANSITIONS, state.steps[step_id].state, to)
+    return state.with_step(step_id, state=to, **changes)
+
+
+def parse_time(text: str) -> datetime | None:
+    """Reads RFC 3339 text; None for empty text."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def show_gate(state: Execution) -> Execution:
+    """Shows a running execution as waiting for approval while nothing else moves."""
+    waiting = any(approval.step_id for approval in state.pending_approvals())
+    busy = any(True for _ in state.live_attempts()) or any(
+        step.state is StepState.QUEUED for step in state.steps.values()
+    )
+    if waiting and not busy and state.state in (ExecutionState.RUNNING, ExecutionState.QUEUED):
+        return move(state, ExecutionState.APPROVAL_REQUIRED)
+    if busy and state.state is ExecutionState.APPROVAL_REQUIRED and not _plan_gate_open(state):
+        to = ExecutionState.RUNNING if state.started_at else ExecutionState.QUEUED
+        return move(state, to)
+    return state
+
+
+def _plan_gate_open(state: Execution) -> bool:
+    return any(
+        not approval.step_id
+        and approval.state in (ApprovalState.PENDING, ApprovalState.CHANGES_REQUESTED)
+        for approval in state.approvals.values()
+    )
+
+
+def records(compiled: CompiledPlan) -> dict[str, StepRecord]:
+    """Returns a fresh record for every step and rollback call of a plan."""
+    return {
+        step.step_id: StepRecord(step.step_id) for step in (*compiled.steps, *compiled.rollback)
+    }

@@ -1,0 +1,103 @@
+"""What becomes of a step whose turn has come: skipped, gated, queued, or failed before it began."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain.states import ApprovalState, StepState
+from opsconductor.rpc import ids
+from opsconductor.tool_registry import expressions
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from opsconductor.orchestrator.domain import approval as approvals
+    from opsconductor.orchestrator.domain.compiled import CompiledStep
+    from opsconductor.orchestrator.domain.execution import Execution
+
+
+def request(
+    state: Execution, step_id: str, gate: approvals.Gate, now: datetime
+) -> ev.ApprovalRequested:
+    """Returns the event that asks people about the plan, or about one step."""
+    revision = len(state.revisions)
+    return ev.ApprovalRequested(
+        approval_id=ids.derive("appr", state.execution_id, step_id, str(revision)),
+        step_id=step_id,
+        level=gate.level,
+        reasons=list(gate.reasons),
+        requirement=gate.requirement.to_json(),
+        requirement_text=gate.requirement.words(),
+        plan_digest=state.compiled.plan_digest,
+        step_ids=list(gate.step_ids),
+        revision=revision,
+        expires_at=_expiry(gate, now),
+    )
+
+
+def _expiry(gate: approvals.Gate, now: datetime) -> str:
+    if not gate.requirement.expires_ms:
+        return ""
+    return (now + timedelta(milliseconds=gate.requirement.expires_ms)).isoformat()
+
+
+def needs_ended(state: Execution, step: CompiledStep) -> bool:
+    """Tells whether everything a step waits for has ended."""
+    return all(state.steps[need].ended for need in step.needs)
+
+
+def ready(state: Execution, step: CompiledStep, now: datetime) -> ev.Event:
+    """Returns what becomes of a step whose needs have ended: skipped, gated, queued or failed."""
+    missing = [need for need in step.needs if not state.steps[need].succeeded]
+    if missing:
+        return ev.StepSkipped(
+            step.step_id, f"it needs {', '.join(missing)}, which did not complete"
+        )
+    condition = step.body["if"]
+    if condition:
+        try:
+            wanted = expressions.evaluate_bool(condition, _scope(state, step))
+        except expressions.ExpressionError as exc:
+            return _failed_early(step, "CONDITION_FAILED", f"the condition {condition!r}: {exc}")
+        if not wanted:
+            return ev.StepSkipped(
+                step.step_id, f"its condition {condition} is false", by_condition=True
+            )
+    gate = state.compiled.gates.steps.get(step.step_id)
+    if gate is not None and not gate_passed(state, step.step_id):
+        return request(state, step.step_id, gate, now)
+    return queue(state, step)
+
+
+def gate_passed(state: Execution, step_id: str) -> bool:
+    """Tells whether a step's own approval has been given."""
+    return any(
+        item.step_id == step_id and item.state is ApprovalState.APPROVED
+        for item in state.approvals.values()
+    )
+
+
+def queue(state: Execution, step: CompiledStep) -> ev.Event:
+    """Returns the event that makes a step ready, its late-bound inputs resolved."""
+    body = step.body
+    try:
+        late = {
+            name: expressions.interpolate(body["inputs"][name], _scope(state, step))
+            for name in body["late"]
+        }
+    except expressions.ExpressionError as exc:
+        if state.steps[step.step_id].state is StepState.APPROVAL_REQUIRED:
+            return ev.StepSkipped(step.step_id, f"an input could not be resolved: {exc}")
+        return _failed_early(step, "INPUT_UNRESOLVED", f"an input could not be resolved: {exc}")
+    return ev.StepQueued(step.step_id, late)
+
+
+def _scope(state: Execution, step: CompiledStep) -> dict[str, object]:
+    return {**state.scope(), "target": step.body["target"] or {}}
+
+
+def _failed_early(step: CompiledStep, code: str, message: str) -> ev.StepFinished:
+    error = {"code": code, "message": message, "error_class": "non_retryable"}
+    return ev.StepFinished(step.step_id, "failed", error)
