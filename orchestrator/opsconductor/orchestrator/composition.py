@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import grpc
@@ -24,7 +25,6 @@ from opsconductor.orchestrator.engine.inventory import Inventory
 from opsconductor.orchestrator.engine.listeners import Listeners
 from opsconductor.orchestrator.engine.planning import Planner
 from opsconductor.orchestrator.engine.submission import Submissions
-from opsconductor.orchestrator.main import STOP_GRACE, now
 from opsconductor.orchestrator.pki import CertificateAuthority
 from opsconductor.orchestrator.servicers.agent_admin_servicer import AgentAdminServicer
 from opsconductor.orchestrator.servicers.agent_servicer import AgentServicer
@@ -67,6 +67,14 @@ SERVICES = (
     "opsconductor.v1.AgentAdminService",
     "opsconductor.v1.AgentService",
 )
+
+
+STOP_GRACE = 5.0  # seconds for calls that are under way
+
+
+def now() -> datetime:
+    """Returns the time, aware, in UTC: the clock that every part is given."""
+    return datetime.now(UTC)
 
 
 async def compose(config: Config, stack: AsyncExitStack) -> str:

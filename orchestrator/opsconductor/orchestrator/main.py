@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-STOP_GRACE = 5.0  # seconds for calls that are under way
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
@@ -83,11 +81,6 @@ async def serve(config: Config) -> None:
             stack.callback(config.ready_file.unlink, missing_ok=True)
         await stop.wait()
         LOG.info("stopping")
-
-
-def now() -> datetime:
-    """Returns the time, aware, in UTC."""
-    return datetime.now(UTC)
 
 
 def _parser() -> argparse.ArgumentParser:
