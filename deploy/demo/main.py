@@ -1,7 +1,7 @@
 """``make demo``: the main job, done for real on this machine, scene by scene.
 
-Everything lives in one folder that is removed at the end (unless you keep it running). The exit code is
-0 only if everything that was shown is true.
+Everything lives in one folder that is removed at the end (unless you keep it running). The exit
+code is 0 only if everything that was shown is true.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import scenes  # noqa: E402
-from stage import Stage  # noqa: E402
-from world import World  # noqa: E402
+import scenes
+from stage import Stage
+from world import World
 
 
 def main() -> int:

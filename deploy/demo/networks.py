@@ -1,7 +1,7 @@
-"""Two segments that cannot see each other: network namespaces where they can be made, else loopback.
+"""Two segments that cannot see each other: namespaces where they can be made, else loopback.
 
-Each namespace is joined to this machine by one veth pair and has no route to anywhere else. Agents in a
-namespace reach the orchestrator through a forwarder on the pair's near end.
+Each namespace is joined to this machine by one veth pair and has no route to anywhere else. Agents
+in a namespace reach the orchestrator through a forwarder on the pair's near end.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Networks:
 
     def _make(self, segment: str) -> None:
         name, octet = self._name(segment), _THIRD[segment]
-        near, far = f"oc{os.getpid() % 100000}{segment[0]}h", f"oc{os.getpid() % 100000}{segment[0]}n"
+        stem = f"oc{os.getpid() % 100000}{segment[0]}"
+        near, far = f"{stem}h", f"{stem}n"
         _ip("netns", "add", name)
         self.names.append(name)
         _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)

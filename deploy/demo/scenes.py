@@ -19,7 +19,7 @@ def questions(stage: Stage, world: World) -> None:
     """Questions are answered at once (level 0)."""
     stage.say("How many assets do we have?")
     world.opsctl("run", "asset_query")
-    answer = world.json("run", "asset_query")
+    answer = world.result()
     output = answer["step_results"][0]["output"]
     stage.claim(
         f"6 assets, all of them windows_workstation (answer: {json.dumps(output['breakdown'])})",
@@ -28,7 +28,7 @@ def questions(stage: Stage, world: World) -> None:
     world.import_servers()
     stage.say("Check disk space on web-server-01.")
     world.opsctl("run", "check_disk_space", "path=/", "--target", "web-server-01", expect=0)
-    result = world.json("run", "check_disk_space", "path=/", "--target", "web-server-01")
+    result = world.result()
     filesystem = result["step_results"][0]["output"]["filesystems"][0]
     usage = os.statvfs("/")
     size = usage.f_blocks * usage.f_frsize
@@ -59,7 +59,7 @@ steps:
     after = host.web_pid()
     stage.claim(f"the service's process changed ({before} → {after})", held=before != after)
     stage.claim("it answers", held=_answers(world, host.web_url))
-    result = world.json("runs", "get", world.latest())
+    result = world.result()
     people = [name for name in result["approved_by"] if not name.startswith("policy:")]
     stage.claim(f"a person approved it first ({', '.join(people)})", held=bool(people))
 
@@ -95,9 +95,7 @@ steps:
     stage.claim("the second host's file, which was new, is gone", held=not two.exists())
     execution = world.latest()
     undone = [
-        event["step_id"]
-        for event in _events(world, execution)
-        if event["type"] == "undo_finished"
+        event["step_id"] for event in _events(world, execution) if event["type"] == "undo_finished"
     ]
     stage.claim(f"undone in reverse order: {', '.join(undone)}", held=undone == ["app", "web"])
     world.stage.say(f"  (remembered for scene 6: {execution})")
@@ -126,10 +124,8 @@ def killed(stage: Stage, world: World) -> None:
     stage.say(f"  kill -9 {pid} (the orchestrator), after line {len(_lines(ledger))}")
     world.opsctl("up", "--data-dir", world.data, "--detach")
     final = ("completed", "failed", "attention_required", "timed_out")
-    world.wait(
-        lambda: world.json("runs", "get", execution)["status"] in final, "the plan has ended"
-    )
-    status = world.json("runs", "get", execution)["status"]
+    world.wait(lambda: world.result(execution)["status"] in final, "the plan has ended")
+    status = world.result(execution)["status"]
     stage.claim(f"the plan {status}", held=status == "completed")
     stage.show(ledger.read_text())
     wanted = [f"line {number}" for number in range(1, 7)]
@@ -170,8 +166,8 @@ steps:
     stage.say("  the orchestrator is stopped, its database is edited, it starts again")
     world.opsctl("up", "--data-dir", world.data, "--detach")
     world.opsctl("agents", "drain", "dmz-1", "--undo")
-    world.wait(lambda: world.json("runs", "get", execution)["status"] == "failed", "it failed")
-    result = world.json("runs", "get", execution)
+    world.wait(lambda: world.result(execution)["status"] == "failed", "it failed")
+    result = world.result(execution)
     error = result["step_results"][0]["error"]
     stage.show(json.dumps(error, indent=2))
     stage.claim("the database was really edited", held=changed == 1)
@@ -183,10 +179,7 @@ steps:
 def evidence(stage: Stage, world: World) -> None:
     """The trace, the history, and how to look inside with grpcurl."""
     world.opsctl("runs", "list")
-    rolled_back = next(
-        row for row in _rows(world.json("runs", "list")) if row["status"] == "rolled_back"
-    )
-    trace_id = world.json("runs", "get", rolled_back["execution_id"])["trace_id"]
+    trace_id = str(world.result(world.latest("rolled_back"))["trace_id"])
     world.wait(lambda: _is_whole(world, trace_id), "the trace has arrived")
     lines = world.traces.tree(trace_id)
     stage.say(f"the trace of the change that was rolled back ({trace_id}):")
@@ -230,10 +223,6 @@ def _status(url: str) -> int:
 
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
-
-
-def _rows(listed: object) -> list[dict[str, str]]:
-    return listed if isinstance(listed, list) else listed["executions"]  # type: ignore[index]
 
 
 def _events(world: World, execution_id: str) -> list[dict[str, str]]:

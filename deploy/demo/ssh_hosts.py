@@ -35,7 +35,7 @@ MaxStartups 100
 PrintMotd no
 """
 
-# The host's own service: a small web server with start, stop and status, as a person would write it.
+# The host's own service: a small web server with start, stop and status, as people write them.
 _WEBCTL = """\
 #!/bin/sh
 # usage: webctl ACTION SERVICE
@@ -48,7 +48,10 @@ start() {{
   echo $! >"$here/web.pid"
   echo "started $2 (pid $!)"
 }}
-stop() {{ if alive; then kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done; fi; echo "stopped $2"; }}
+stop() {{
+  if alive; then kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done; fi
+  echo "stopped $2"
+}}
 case "$1" in
   start) start "$@" ;;
   stop) stop "$@" ;;
@@ -176,9 +179,7 @@ class SshHost:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         config = self.folder / "sshd_config"
-        config.write_text(
-            _SSHD_CONFIG.format(port=PORT, address=self.address, folder=self.folder)
-        )
+        config.write_text(_SSHD_CONFIG.format(port=PORT, address=self.address, folder=self.folder))
         return [self._sshd, "-D", "-e", "-f", str(config)]
 
     def _make_key(self, name: str) -> str:

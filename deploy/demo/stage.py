@@ -91,7 +91,8 @@ class Stage:
             mine = [claim for claim in self.claims if claim.scene == title]
             held = sum(claim.held for claim in mine)
             colour = "32" if held == len(mine) else "31"
-            print(f"{title[:64]:<64} {_paint(colour, f'{held}/{len(mine)}'.rjust(6))} {seconds:6.1f}s")
+            score = _paint(colour, f"{held}/{len(mine)}".rjust(6))
+            print(f"{title[:64]:<64} {score} {seconds:6.1f}s")
         total = sum(self.seconds.values())
         verdict = "everything shown is true" if self.all_true else "NOT everything shown is true"
         print(f"{verdict}; the scenes took {total:.1f} s", flush=True)

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from networks import Networks
+from opsconductor.client.context import Context
+from opsconductor.client.result import execution_result
+from opsconductor.client.sync_client import SyncClient
+from opsconductor.v1.agent_admin_service_pb2 import AGENT_STATE_ONLINE
 from ssh_hosts import SshHost, find_sshd, offer_sshd
 from traces import TraceReceiver
 
@@ -39,6 +43,7 @@ class World:
         self.hosts: dict[str, SshHost] = {}
         self.traces = TraceReceiver()
         self._agents: list[subprocess.Popen[bytes]] = []
+        self._connected: SyncClient | None = None
         self._kept = False
 
     def __enter__(self) -> World:
@@ -64,9 +69,7 @@ class World:
         self.networks.build(list(SEGMENTS))
         kind = "OpenSSH" if sshd else "asyncssh stand-in (no sshd here)"
         for segment, name in SEGMENTS.items():
-            host = SshHost(
-                name, self.folder / "hosts" / name, self.networks.address(segment), sshd
-            )
+            host = SshHost(name, self.folder / "hosts" / name, self.networks.address(segment), sshd)
             host.start(self.networks.inside(segment))
             self.hosts[segment] = host
         self.traces.start()
@@ -78,8 +81,8 @@ class World:
         where = "network namespaces" if self.networks.isolated else "loopback addresses"
         seconds = time.monotonic() - started
         self.stage.say(
-            f"ready in {seconds:.1f} s: one orchestrator, 3 agents, segments dmz and office on {where}, "
-            f"2 SSH hosts ({kind})"
+            f"ready in {seconds:.1f} s: one orchestrator, 3 agents, segments dmz and office on "
+            f"{where}, 2 SSH hosts ({kind})"
         )
 
     def up(self) -> None:
@@ -106,6 +109,8 @@ class World:
 
     def tear_down(self) -> None:
         """Ends everything this world started and removes its folder."""
+        if self._connected:
+            self._connected.close()
         with contextlib.suppress(Exception):
             self._run([BIN / "opsctl", "down", "--data-dir", self.data], check=False)
         for agent in self._agents:
@@ -154,18 +159,14 @@ class World:
             self.stage.claim(f"the exit code is {expect}", held=code == expect)
         return output
 
-    def json(self, *words: str | Path) -> Any:
-        """Runs opsctl quietly and returns its JSON document."""
-        done = self._run([BIN / "opsctl", *words, "-o", "json"], check=False)
-        if not done.stdout:
-            raise RuntimeError(done.stderr.decode(errors="replace").strip())
-        return json.loads(done.stdout)
+    def latest(self, state: str = "") -> str:
+        """Returns the id of the newest execution, of those in a state if one is named."""
+        listed = self._client().list(states=[state] if state else [], page_size=1)
+        return listed.executions[0].execution_id
 
-    def latest(self) -> str:
-        """Returns the id of the newest execution."""
-        listed = self.json("runs", "list")
-        rows = listed if isinstance(listed, list) else listed["executions"]
-        return str(rows[0]["execution_id"])
+    def result(self, execution_id: str = "") -> dict[str, Any]:
+        """Returns the result object of an execution; of the newest one unless named."""
+        return execution_result(self._client().get(execution_id or self.latest()))
 
     def plan(self, name: str, text: str) -> Path:
         """Writes a plan file and returns it."""
@@ -194,8 +195,10 @@ class World:
     def _add_agent(self, segment: str) -> None:
         token = self.folder / f"{segment}.token"
         self._run(
-            [BIN / "opsctl", "agents", "token", "create", f"{segment}-1", "--segment", segment]
-            + ["--file", token]
+            [
+                *(BIN / "opsctl", "agents", "token", "create", f"{segment}-1"),
+                *("--segment", segment, "--file", token),
+            ]
         )
         folder = self.agent_folder(segment)
         folder.mkdir(mode=0o700)
@@ -243,9 +246,14 @@ class World:
         self._run([BIN / "opsctl", "assets", "import", servers])
 
     def _online(self) -> int:
-        listed = self.json("agents", "list")
-        rows = listed if isinstance(listed, list) else listed["agents"]
-        return sum(1 for agent in rows if agent["state"] == "online")
+        agents = self._client().list_agents().agents
+        return sum(1 for agent in agents if agent.state == AGENT_STATE_ONLINE)
+
+    def _client(self) -> SyncClient:
+        """Returns the operator's client; what is not shown need not be a command of its own."""
+        if self._connected is None:
+            self._connected = SyncClient(Context.load(self.data / "context.yaml"))
+        return self._connected
 
     def _endpoint(self) -> str:
         return str(json.loads((self.data / "context.yaml").read_text())["endpoint"])

@@ -1,4 +1,4 @@
-"""Writes the state diagrams of ARCHITECTURE.md from the tables of the domain; ``--check`` only compares."""
+"""Writes ARCHITECTURE.md's state diagrams from the domain's tables; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         current = DOCUMENT.read_text(encoding="utf-8") == text
         if not current:
-            sys.stderr.write("ARCHITECTURE.md's state diagrams are not those of the tables: make docs\n")
+            sys.stderr.write("ARCHITECTURE.md's state diagrams are out of date: make docs\n")
         return 0 if current else 1
     DOCUMENT.write_text(text, encoding="utf-8")
     return 0
