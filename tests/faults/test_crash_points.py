@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,7 +46,7 @@ BEFORE_EFFECTS = [
 ]
 """Where an agent dies with nothing in flight: the plan completes by itself."""
 
-AFTER_EFFECTS = ["exit.after_append_before_report:2", "report.before_send:2", "forget.mid:1"]
+AFTER_EFFECTS = ["exit.after_append_before_report:2", "report.before_send:2", "forget.mid:3"]
 """Where an agent dies with the end of its attempt on its disk: the plan completes by itself."""
 
 IN_FLIGHT = {
@@ -63,7 +68,9 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 def test_every_crash_point_of_the_product_is_tried() -> None:
     folders = ("orchestrator", "agents")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
-    known = set(re.findall(r'\bhit\("([a-z_.0-9]+)"\)', "".join(file.read_text() for file in files)))
+    known = set(
+        re.findall(r'\bhit\("([a-z_.0-9]+)"\)', "".join(file.read_text() for file in files))
+    )
     tried = {*ORCHESTRATOR, *AT_START, *BEFORE_EFFECTS, *AFTER_EFFECTS, *IN_FLIGHT}
     elsewhere = {"cancel.after_commit", "journal.rotate"}  # below, and the journal's own tests
     assert known - {setting.partition(":")[0] for setting in tried} == elsewhere
@@ -77,7 +84,7 @@ def test_the_orchestrator_dies_and_each_line_is_written_once(stack: Stack, setti
     assert ledger.lines(_file(stack)) == FORWARD
 
 
-@pytest.mark.parametrize("setting", ["grant.after_commit_before_send:6", "store.after_commit:11"])
+@pytest.mark.parametrize("setting", ["grant.after_commit_before_send:6", "store.after_commit:8"])
 def test_the_orchestrator_dies_and_each_undo_runs_once(stack: Stack, setting: str) -> None:
     _up_with_orchestrator_armed(stack, setting)
     plan = ledger.plan(_file(stack), "one", "two", fails="three", on_failure="rollback")
@@ -128,7 +135,16 @@ def test_a_change_in_flight_is_unknown_and_a_person_says_what_became_of_it(
     assert happened is IN_FLIGHT[setting]
     outcome = "completed" if happened else "retry"
     answer = stack.opsctl(
-        *("runs", "resolve", execution_id, "two", "--as", outcome, "--reason", "looked at the ledger")
+        *(
+            "runs",
+            "resolve",
+            execution_id,
+            "two",
+            "--as",
+            outcome,
+            "--reason",
+            "looked at the ledger",
+        )
     )
     assert answer.code == 0, answer.err
     assert stack.wait_for(execution_id, *ENDED)["status"] == "completed"
@@ -143,6 +159,55 @@ def test_an_agent_that_dies_during_an_undo_leaves_it_to_a_person(stack: Stack) -
     stack.up()
     assert stack.wait_for(execution_id)["status"] in ("attention_required", "rollback_failed")
     assert max(Counter(ledger.lines(_file(stack))).values()) == 1
+
+
+def test_the_orchestrator_dies_as_a_cancel_is_sent_and_it_is_still_cancelled(
+    stack: Stack,
+) -> None:
+    stack.up()
+    stack.kill_orchestrator()
+    stack.start_orchestrator(_kill9("cancel.after_commit"))
+    wait_until(lambda: stack.agent_state("local") == "online", "the agent is connected")
+    argv = ["sh", "-c", f"echo started > {_file(stack)}; sleep 600"]
+    step = {"id": "long", "tool": "run_command", "inputs": {"argv": argv}, "undo": "none"}
+    execution_id = _submit(stack, {"name": "long", "steps": [step]})
+    wait_until(lambda: ledger.lines(_file(stack)), "the step runs")
+    stack.opsctl("runs", "cancel", execution_id)
+    wait_until(stack.orchestrator_is_gone, "the orchestrator has died at its crash point")
+    stack.up()
+    assert stack.wait_for(execution_id)["status"] == "cancelled"
+
+
+def test_an_orchestrator_killed_while_a_person_is_waited_for_still_waits(stack: Stack) -> None:
+    stack.up()
+    plan = stack.plan(ledger.plan(_file(stack), *FORWARD))
+    waiting = stack.opsctl("run", "-f", plan, "-o", "json")
+    assert waiting.code == 8
+    execution_id = waiting.json["execution_id"]
+    stack.kill_orchestrator()
+    stack.up()
+    assert stack.status(execution_id) == "approval_required"
+    (approval_id,) = stack.json("runs", "get", execution_id)["pending_approval_ids"]
+    assert stack.opsctl("approvals", "approve", approval_id, "--yes").code == 0
+    assert stack.wait_for(execution_id)["status"] == "completed"
+    assert ledger.lines(_file(stack)) == FORWARD
+
+
+def test_an_orchestrator_killed_while_a_retry_is_waited_for_tries_again(stack: Stack) -> None:
+    stack.up()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    retry = {"max_attempts": 20, "backoff": "fixed", "delay": "1s"}
+    url = f"http://127.0.0.1:{port}/"
+    step = {"id": "ask", "tool": "http_check", "inputs": {"url": url}, "retry": retry}
+    execution_id = _submit(stack, {"name": "patient", "steps": [step]})
+    wait_until(lambda: _attempts(stack, execution_id) >= 1, "it has failed once")
+    stack.kill_orchestrator()
+    with _web_server(port):
+        stack.up()
+        result = stack.wait_for(execution_id)
+    assert result["status"] == "completed"
+    assert result["step_results"][0]["attempts"] >= 2
 
 
 def _file(stack: Stack) -> Path:
@@ -179,14 +244,44 @@ def _submit(stack: Stack, plan: dict[str, object]) -> str:
 
 
 def _run_over_a_crash(stack: Stack, plan: dict[str, object]) -> str:
-    """Submits to an orchestrator that will die, starts it again; opsctl repeats what was lost."""
-    import threading
+    """Submits to an orchestrator that dies, starts it again, and repeats the lost call."""
+    words = ("run", "-f", stack.plan(plan), "--yes", "--detach", "-o", "json")
+    repeatable = (*words, "--request-id", "the one")
+    # Meanwhile in a thread: opsctl itself may wait for the orchestrator to come back.
+    with ThreadPoolExecutor(1) as caller:
+        first = caller.submit(stack.opsctl, *repeatable)
+        wait_until(stack.orchestrator_is_gone, "the orchestrator has died at its crash point", 30)
+        stack.up()
+        answer = first.result()
+    again = stack.opsctl(*repeatable)
+    assert again.code == 0, again.err + stack.logs()
+    execution_id = str(again.json["execution_id"])
+    if answer.code == 0:
+        assert answer.json["execution_id"] == execution_id
+    return execution_id
 
-    found: list[str] = []
-    caller = threading.Thread(target=lambda: found.append(_submit(stack, plan)))
-    caller.start()
-    wait_until(stack.orchestrator_is_gone, "the orchestrator has died at its crash point")
-    stack.up()
-    caller.join(60)
-    assert found, stack.logs()
-    return found[0]
+
+def _attempts(stack: Stack, execution_id: str) -> int:
+    """Returns how many attempts have ended."""
+    with stack.client() as client:
+        step = client.get(execution_id).steps[0]
+    return sum(attempt.HasField("end_time") for attempt in step.attempts)
+
+
+@contextlib.contextmanager
+def _web_server(port: int) -> Iterator[None]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _APPEND = (
     "import os, sys; f = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600); "
-    "os.write(f, sys.argv[2].encode() + b'\\n'); os.fsync(f)"
+    "os.write(f, sys.argv[2].encode() + b'\\n'); os.fsync(f); print(sys.argv[2])"
 )
 
 

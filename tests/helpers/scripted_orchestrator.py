@@ -39,6 +39,21 @@ APPROVAL = "appr_00000000000000000000000001"
 
 RUNNING = (executions.EXECUTION_STATE_RUNNING, executions.STEP_STATE_RUNNING)
 
+_KINDS: dict[int, str] = {
+    executions.STEP_STATE_RUNNING: "attempt_granted",
+    executions.STEP_STATE_COMPLETED: "step_finished",
+    executions.STEP_STATE_UNKNOWN: "step_finished",
+}
+_DETAILS: dict[str, dict[str, Any]] = {
+    "attempt_granted": {
+        "kind": "forward",
+        "number": 1,
+        "routing_reason": "local serves segment local and has 32 of 32 places free",
+    },
+    "approval_requested": {"requirement_text": "1 person"},
+    "step_finished": {"state": "completed"},
+}
+
 
 @dataclass
 class Script:
@@ -84,10 +99,11 @@ class Script:
         return value
 
     def happened(
-        self, states: tuple[int, int], step: str = "one", summary: str = "", progress: int = 0
+        self, states: tuple[int, int], step: str = "one", kind: str = "", progress: int = 0
     ) -> None:
-        """Adds an event."""
-        self.events.append(self._event(len(self.events) + 1, states, step, summary, progress))
+        """Adds an event; without a kind the one that fits a step's state."""
+        kind = kind or _KINDS.get(states[1], "approval_requested")
+        self.events.append(self._event(len(self.events) + 1, states, step, kind, progress))
 
     def asks_for_approval(self) -> None:
         """Makes the execution wait for an approval of its one step."""
@@ -131,22 +147,25 @@ class Script:
         self.execution.state = self.final_state  # type: ignore[assignment]
         self.execution.steps[0].state = executions.STEP_STATE_COMPLETED
         states = (self.final_state, executions.STEP_STATE_COMPLETED)
-        self.after_approval.append(self._event(len(self.events) + 1, states, "one", "", 100))
+        self.after_approval.append(
+            self._event(len(self.events) + 1, states, "one", "step_finished", 100)
+        )
         self.decided.set()
 
     @staticmethod
     def _event(
-        seq: int, states: tuple[int, int], step: str, summary: str, progress: int
+        seq: int, states: tuple[int, int], step: str, kind: str, progress: int
     ) -> executions.WatchResponse:
-        return executions.WatchResponse(
+        event = executions.WatchResponse(
             seq=seq,
-            type="test",
+            type=kind,
             step_id=step,
-            summary=summary,
             execution_state=states[0],  # type: ignore[arg-type]
             step_state=states[1],  # type: ignore[arg-type]
             progress=progress,
         )
+        event.detail.update(_DETAILS.get(kind, {}))
+        return event
 
 
 class ScriptedOrchestrator:

@@ -1,131 +1,151 @@
-"""A real Jaeger takes the trace of a plan and gives it back through its query API."""
+"""A plan's trace arrives in a real Jaeger and is read back through its query API."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helpers.stack import Stack, wait_until
+from helpers import ledger
+from helpers.source_tree import ROOT
+from helpers.stack import running, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-CONFIG = """\
+_CONFIG = """\
 service:
   extensions: [jaeger_storage, jaeger_query]
   pipelines:
-    traces: {{receivers: [otlp], processors: [], exporters: [jaeger_storage_exporter]}}
-  telemetry:
-    metrics: {{level: none}}
+    traces: {{receivers: [otlp], exporters: [jaeger_storage_exporter]}}
+  telemetry: {{metrics: {{level: none}}}}
 extensions:
-  jaeger_storage:
-    backends: {{memory: {{memory: {{max_traces: 1000}}}}}}
+  jaeger_storage: {{backends: {{kept: {{memory: {{max_traces: 1000}}}}}}}}
   jaeger_query:
-    storage: {{traces: memory}}
-    http: {{endpoint: "127.0.0.1:{http}"}}
+    storage: {{traces: kept}}
     grpc: {{endpoint: "127.0.0.1:{grpc}"}}
+    http: {{endpoint: "127.0.0.1:{http}"}}
 receivers:
   otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{otlp}"}}}}}}
 exporters:
-  jaeger_storage_exporter: {{trace_storage: memory}}
+  jaeger_storage_exporter: {{trace_storage: kept}}
 """
 
 
 class Jaeger:
     """A running Jaeger."""
 
-    def __init__(self, http: int, otlp: int) -> None:
-        self._http = http
-        self.variables = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{otlp}",
-            "OTEL_BSP_SCHEDULE_DELAY": "50",
-        }
+    def __init__(self, program: str, folder: Path) -> None:
+        self.http, self.grpc, self.otlp = _free_ports(3)
+        config = folder / "jaeger.yaml"
+        config.write_text(_CONFIG.format(http=self.http, grpc=self.grpc, otlp=self.otlp))
+        self.log = folder / "jaeger.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [program, "--config", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
-    def get(self, path: str) -> Any:
-        """Returns what the query API answers; None while it does not."""
+    @property
+    def variables(self) -> dict[str, str]:
+        endpoint = f"http://127.0.0.1:{self.otlp}"
+        return {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+        return self._get("services") is not None
+
+    def spans(self, trace_id: str) -> dict[str, dict[str, Any]]:
+        """Returns a trace's spans by id, each with its service's name and its parent's id."""
+        answer = self._get(f"traces/{trace_id}") or {}
+        found = {}
+        for trace in answer.get("data") or []:
+            for span in trace["spans"]:
+                parents = [r["spanID"] for r in span["references"] if r["refType"] == "CHILD_OF"]
+                service = trace["processes"][span["processID"]]["serviceName"]
+                found[span["spanID"]] = {**span, "service": service, "parent": "".join(parents)}
+        return found
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _get(self, path: str) -> Any:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"http://127.0.0.1:{self._http}{path}", timeout=5) as answer:
+            with opener.open(f"http://127.0.0.1:{self.http}/api/{path}", timeout=5) as answer:
                 return json.load(answer)
-        except (urllib.error.URLError, OSError):
+        except urllib.error.HTTPError as error:
+            error.close()
+            return None
+        except OSError:
             return None
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-@pytest.fixture(scope="module")
-def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "opsconductor/bin"
-    program = shutil.which("jaeger", path=f"{os.environ['PATH']}:{cache}")
-    if not program:
-        pytest.skip("jaeger is not installed: deploy/setup/go_tools jaeger builds it (needs Go)")
-    folder = tmp_path_factory.mktemp("jaeger")
-    http, grpc, otlp = free_ports(3)
-    config = folder / "jaeger.yaml"
-    config.write_text(CONFIG.format(http=http, grpc=grpc, otlp=otlp))
-    with (folder / "jaeger.log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, "--config", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    running = Jaeger(http, otlp)
+@pytest.fixture
+def jaeger(tmp_path: Path) -> Iterator[Jaeger]:
+    where = subprocess.run(
+        ["sh", ROOT / "deploy/setup/go_tools", "--where"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    program = shutil.which("jaeger", path=where) or shutil.which("jaeger")
+    if program is None:
+        pytest.skip("there is no jaeger; 'make live' builds it with Go")
+    server = Jaeger(program, tmp_path)
     try:
-        wait_until(
-            lambda: process.poll() is not None or running.get("/api/services") is not None,
-            "Jaeger answers",
-        )
-        assert process.poll() is None, (folder / "jaeger.log").read_text()[-3000:]
-        yield running
+        wait_until(server.answers, "Jaeger answers queries")
+        yield server
     finally:
-        process.terminate()
-        process.wait(20)
+        server.stop()
 
 
-def test_jaeger_shows_the_plan_from_submission_to_rollback(jaeger: Jaeger, tmp_path: Path) -> None:
-    stack = Stack(tmp_path, dict(jaeger.variables))
-    try:
-        stack.up()
-        path = str(tmp_path / "file")
-        steps = [
-            {"id": "write", "tool": "write_file", "inputs": {"path": path, "content": "x"}},
-            {"id": "fail", "tool": "run_command", "inputs": {"argv": ["sh", "-c", "exit 3"]}},
-        ]
-        plan = stack.plan({"name": "seen in Jaeger", "on_failure": "rollback", "steps": steps})
-        result = stack.opsctl("run", "-f", plan, "--yes", "-o", "json").json
-        assert result["status"] == "rolled_back"
-    finally:
-        stack.down()  # sends what is left
-    spans: list[dict[str, Any]] = []
-
-    def arrived() -> bool:
-        answer = jaeger.get(f"/api/traces/{result['trace_id']}") or {}
-        spans[:] = answer["data"][0]["spans"] if answer.get("data") else []
-        return {"rollback", "undo write", "attempt write"} <= {s["operationName"] for s in spans}
-
-    wait_until(arrived, "Jaeger has the whole trace", 30)
-    names = {span["spanID"]: span["operationName"] for span in spans}
-    parents = {
-        span["operationName"]: names.get(span["references"][0]["spanID"], "")
-        for span in spans
-        if span["references"]
+def test_a_plan_that_was_undone_is_one_tree_in_jaeger(jaeger: Jaeger, tmp_path: Path) -> None:
+    plan = ledger.plan(tmp_path / "ledger", "one", "two", fails="three", on_failure="rollback")
+    with running(tmp_path, variables=jaeger.variables) as stack:
+        done = stack.opsctl("run", "-f", stack.plan(plan), "--yes", "-o", "json")
+        assert done.code == 5, done.err
+        trace_id = done.json["trace_id"]
+        wait_until(lambda: _is_whole(jaeger.spans(trace_id)), "both sides' spans are in Jaeger")
+        spans = jaeger.spans(trace_id)
+    (root,) = [span for span in spans.values() if span["parent"] not in spans]
+    assert root["operationName"] == "plan ledger"
+    assert {span["operationName"] for span in spans.values()} >= {
+        *("submit", "risk", "approval", "step one", "step two", "step three", "rollback"),
+        *("undo one", "undo two", "attempt 1", "attempt one", "attempt three", "run"),
     }
-    assert parents["step write"] == "plan seen in Jaeger"
-    assert parents["rollback"] == "plan seen in Jaeger"
-    assert parents["undo write"] == "rollback"
-    assert {"opsconductor-orchestrator", "opsconductor-agent"} <= set(
-        jaeger.get("/api/services")["data"]
-    )
+    for span in spans.values():
+        if span["service"] == "opsconductor-agent" and span["operationName"] != "run":
+            parent = spans[span["parent"]]
+            assert parent["startTime"] <= span["startTime"] + 5000
+    services = jaeger._get("services")["data"]
+    assert {"opsconductor-orchestrator", "opsconductor-agent"} <= set(services)
+
+
+def _is_whole(spans: dict[str, dict[str, Any]]) -> bool:
+    names = [span["operationName"] for span in spans.values()]
+    agents = [s for s in spans.values() if s["service"] == "opsconductor-agent"]
+    attempts = [span for span in agents if span["operationName"].startswith("attempt ")]
+    return "rollback" in names and len(attempts) == 5
+
+
+def _free_ports(count: int) -> list[int]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(listener.getsockname()[1]) for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports

@@ -12,7 +12,7 @@ from opsconductor.agent import ending, verify
 from opsconductor.agent.calls import Circumstances, Collected
 from opsconductor.agent.executors.base import Refused
 from opsconductor.agent.journal import Entry
-from opsconductor.agent.record_log import JournalFull
+from opsconductor.agent.record_log import JournalFailed, JournalFull
 from opsconductor.agent.refusal import Refusal
 from opsconductor.agent.report import (
     MAX_CAPTURED_BYTES,
@@ -101,6 +101,17 @@ class Attempt:
             error = refused.outcome.error
             code, message = (error.code, error.message) if error else ("REFUSED", str(refused))
             return await self._refused(Refusal(code, message))
+        except JournalFailed:
+            raise
+        except Exception as exc:
+            known = self._shop.journal.find(self.order.attempt_id)
+            if known is not None and known.started:
+                raise
+            # One order that nothing can be made of must not take the others down with the agent.
+            _log.exception("attempt %s: the agent itself failed", self.order.attempt_id)
+            return await self._refused(
+                Refusal("AGENT_DEFECT", f"the agent itself failed before the start: {exc!r}")
+            )
         return await self._execute(verified, prepared, entry, around, span)
 
     def _verify(self) -> verify.Verified:
@@ -109,7 +120,13 @@ class Attempt:
             raise self.refuse_with
         shop.fence.check(order)
         now = datetime.fromtimestamp(shop.clock(), UTC)
-        return verify.verify(order, shop.trust, now=now, starts=shop.journal.starts(order.group))
+        return verify.verify(
+            order,
+            shop.trust,
+            now=now,
+            starts=shop.journal.starts(order.group),
+            last=shop.journal.last_started(order.group),
+        )
 
     def _prepare(self, verified: verify.Verified) -> PreparedCall:
         caller = self._shop.caller
@@ -129,6 +146,11 @@ class Attempt:
                 "this agent has captured no state of attempt "
                 f"{self.order.undoes_attempt_id or '(none named)'}; restoring something else "
                 "could do harm",
+            )
+        late = self.order.late_inputs.decode() or "{}"
+        if canonical.loads(late.encode()) != canonical.loads((forward.late or "{}").encode()):
+            raise Refusal(
+                "LATE_INPUT_INVALID", "the inputs to undo are not those the step started with"
             )
         own = canonical.loads(forward.report.captured.encode())
         try:
@@ -206,6 +228,11 @@ class Attempt:
         if self.refuse_with is not None:
             raise self.refuse_with
         shop.fence.check(order)
+        forward = shop.journal.last_started(replace(order, kind="forward").group)
+        if order.kind == "undo" and forward is not None and forward.state == "running":
+            raise Refusal("ALREADY_RUNNING", f"step {order.step_id} runs; it cannot be undone yet")
+        starts = shop.journal.starts(order.group)
+        verify.require_allowance(order, verified, starts, shop.journal.last_started(order.group))
         running = replace(
             self.report,
             state="running",
@@ -220,6 +247,7 @@ class Attempt:
             group=order.group,
             boot_id=shop.boot_id,
             started=True,
+            late="" if verified.read_only else order.late_inputs.decode(),
         )
         try:
             await shop.journal.executing(entry)

@@ -117,6 +117,8 @@ class Caller:
         if isinstance(rendered, HttpRequest):
             host = urlsplit(rendered.url).hostname or ""
             objection = self._policy.objection_to_host(host)
+            if rendered.follow_redirects and self._policy.limits_hosts:
+                objection = objection or "redirects could lead to hosts this agent may not reach"
             if objection:
                 raise Refused(Outcome.refused("POLICY_DENIED", objection))
         return PreparedCall(call, rendered, self._choose(call.tool.method, call.target), section)

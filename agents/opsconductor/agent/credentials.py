@@ -6,6 +6,7 @@ passphrase}``. The reference ``default`` serves targets that name none.
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,10 @@ class CredentialFile:
 
     def __call__(self, reference: str) -> Credential:
         """Returns a credential; raises LookupError naming what is missing."""
-        self.refresh()
+        try:
+            self.refresh()
+        except (SettingsInvalid, OSError) as exc:
+            raise LookupError(str(exc)) from exc
         name = reference or DEFAULT
         if name not in self._credentials:
             if not reference:
@@ -65,7 +69,9 @@ class CredentialFile:
         self._read_at = version
 
     def secrets(self) -> Iterator[str]:
-        """Yields every value that must not appear in output."""
+        """Yields every value that must not appear in output, those of a changed file included."""
+        with contextlib.suppress(SettingsInvalid, OSError):
+            self.refresh()
         for credential in self._credentials.values():
             yield from credential.secrets
 

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,9 @@ def run(folder: Path, config: Config, *, accept_incarnation: str = "") -> int:
     """Runs the agent of a folder until it is stopped; returns the exit code."""
     log.set_up(config.log_level)
     os.umask(0o077)
+    folder = folder.resolve()
+    config = replace(config, tools=tuple(str(Path(root).resolve()) for root in config.tools))
+    os.chdir("/")  # where steps run: never in a folder that holds the agent's key
     boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
     with FolderLock(folder):
         try:

@@ -48,6 +48,8 @@ class Entry:
     keep_until: float = 0.0
     started: bool = False
     """Whether EXECUTING was recorded."""
+    late: str = ""
+    """Late-bound inputs it started with, JSON text; an undo of it takes no others."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the entry as one record."""
@@ -60,6 +62,7 @@ class Entry:
             "acked_at": self.acked_at,
             "keep_until": self.keep_until,
             "started": self.started,
+            **({"late": self.late} if self.late else {}),
         }
 
     @classmethod
@@ -77,6 +80,7 @@ class Journal:
         self._clock = clock
         self._entries: dict[str, Entry] = {}
         self._starts: Counter[str] = Counter()
+        self._last_started: dict[str, str] = {}
         self._reads_acked: dict[str, None] = {}
         self._compacted_size = 0
         self.journal_id = ""
@@ -111,6 +115,12 @@ class Journal:
     def starts(self, group: str) -> int:
         """Returns how many attempts of a group have started on this agent."""
         return self._starts[group]
+
+    def last_started(self, group: str) -> Report | None:
+        """Returns the attempt of a group that started last on this agent."""
+        attempt_id = self._last_started.get(group)
+        entry = self._entries.get(attempt_id) if attempt_id else None
+        return entry.report if entry else None
 
     def pin_incarnation(self, incarnation: str) -> None:
         """Binds this agent to a store; epochs start anew with a new store."""
@@ -232,6 +242,7 @@ class Journal:
         before = self._entries.get(entry.report.attempt_id)
         if entry.started and not (before and before.started):
             self._starts[entry.group] += 1
+            self._last_started[entry.group] = entry.report.attempt_id
         self._entries[entry.report.attempt_id] = entry
 
     def _bury(self, attempt_id: str, at: float, keep_until: float) -> None:
@@ -252,6 +263,7 @@ class Journal:
             self._starts[entry.group] -= 1
             if self._starts[entry.group] <= 0:
                 del self._starts[entry.group]
+                self._last_started.pop(entry.group, None)
 
     def _compact_if_worth_it(self) -> None:
         if self._log.size < self._compacted_size + COMPACT_BYTES or self._log.syncing:

@@ -235,5 +235,5 @@ class Spools:
                     stream.close()
 
     def _drop_if_done(self, spool: Spool) -> None:
-        if spool.released and spool.delivered:
+        if spool.released and (spool.delivered or spool.refused):
             self.discard(spool.attempt_id)

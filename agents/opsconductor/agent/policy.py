@@ -40,6 +40,11 @@ class Policy:
     quorum: int = 1
     """Different people who must have signed a change."""
 
+    @property
+    def limits_hosts(self) -> bool:
+        """Whether some hosts may not be reached."""
+        return self.targets != ("*",) or bool(self.deny_targets)
+
     @classmethod
     def load(cls, path: Path) -> Policy:
         """Reads the file; raises SettingsInvalid naming every mistake."""
@@ -80,7 +85,8 @@ class Policy:
             return f"{address} is an ambiguous spelling of an address"
         if any(_host_matches(text, self.deny_targets) for text in spellings):
             return f"target {address} is denied by this agent's policy"
-        if not any(_host_matches(text, self.targets) for text in spellings):
+        # The name is whatever the orchestrator calls the host; only the address is gone to.
+        if not _host_matches(address, self.targets):
             return f"target {address} is not allowed by this agent's policy"
         return ""
 

@@ -22,6 +22,7 @@ ErrorClass = Literal["retryable", "non_retryable", "rollback_required", "unreach
 
 OPEN_STATES = frozenset({"granted", "running"})
 """States after which more is to come."""
+MAX_MESSAGE_CHARACTERS = 8 * 1024
 MAX_OUTPUT_BYTES = 256 * 1024
 """Largest structured output that travels in a report."""
 MAX_CAPTURED_BYTES = 64 * 1024
@@ -35,6 +36,11 @@ class Failure:
     code: str
     message: str
     error_class: ErrorClass = "non_retryable"
+
+    def __post_init__(self) -> None:
+        """Cuts the message: it may quote what a stranger sent."""
+        if len(self.message) > MAX_MESSAGE_CHARACTERS:
+            object.__setattr__(self, "message", self.message[: MAX_MESSAGE_CHARACTERS - 1] + "…")
 
 
 @dataclass(frozen=True, slots=True)

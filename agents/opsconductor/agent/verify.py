@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 
     from opsconductor.agent.order import Order
     from opsconductor.agent.policy import Policy
+    from opsconductor.agent.report import Report
     from opsconductor.rpc.allowed_signers import AllowedSigners
     from opsconductor.tool_registry.model import Tool
     from opsconductor.tool_registry.registry import Registry
 
 MAX_LATE_BYTES = 256 * 1024
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
+MAX_UNDO_STARTS = 20
+"""An undo that failed may be tried again, but nobody signs each try."""
 
 _RISKS = ("read_only", "modify", "destructive")
 _BODY_KEYS = frozenset(
@@ -77,9 +80,15 @@ class Verified:
     undo: VerifiedCall | None = None
     """For undo attempts of strategy call."""
     approvers: tuple[str, ...] = field(default=())
+    allowed: int = 1
+    """How often a change may start in all, by the plan and by people's resolutions."""
+    retries: frozenset[str] = frozenset()
+    """Attempts after which a person lets the step run once more."""
 
 
-def verify(order: Order, trust: Trust, *, now: datetime, starts: int) -> Verified:
+def verify(
+    order: Order, trust: Trust, *, now: datetime, starts: int, last: Report | None = None
+) -> Verified:
     """Returns what may be carried out; raises Refusal with the reason otherwise.
 
     Args:
@@ -87,14 +96,17 @@ def verify(order: Order, trust: Trust, *, now: datetime, starts: int) -> Verifie
         trust: What this agent believes by itself.
         now: For validity of approvals.
         starts: Attempts of the same step and kind that have started on this agent before.
+        last: The one of them that started last.
     """
     try:
-        return _verified(order, trust, now, starts)
+        verified = _verified(order, trust, now)
+        require_allowance(order, verified, starts, last)
+        return verified
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise Refusal("MALFORMED", f"step {order.step_id} is not a step body: {exc!r}") from exc
 
 
-def _verified(order: Order, trust: Trust, now: datetime, starts: int) -> Verified:
+def _verified(order: Order, trust: Trust, now: datetime) -> Verified:
     expected = ids.attempt_id(order.execution_id, order.step_id, order.kind, order.number)
     if order.attempt_id != expected or order.kind not in ("forward", "undo") or order.number < 1:
         raise Refusal("ATTEMPT_ID_MISMATCH", "the attempt's id does not belong to its step")
@@ -107,9 +119,10 @@ def _verified(order: Order, trust: Trust, now: datetime, starts: int) -> Verifie
     worst = _worst([str(body["risk"]), *(_assessed(item) for item in acting)])
     approvals = Approvals(order, manifest, trust.signers, now)
     approvers: tuple[str, ...] = ()
+    retries: frozenset[str] = frozenset()
     if worst != "read_only":
         approvers = approvals.require(trust.policy.quorum)
-        _check_allowance(order, body, starts, approvals)
+        retries = approvals.retries(order)
     elif not trust.policy.unsigned_reads:
         approvers = approvals.require(1)
     return Verified(
@@ -121,7 +134,39 @@ def _verified(order: Order, trust: Trust, now: datetime, starts: int) -> Verifie
         verify=check,
         undo=undo,
         approvers=approvers,
+        allowed=int(body["retry"]["max_attempts"]) + len(retries),
+        retries=retries,
     )
+
+
+def require_allowance(order: Order, verified: Verified, starts: int, last: Report | None) -> None:
+    """Refuses one start of a change more than the plan and people's resolutions authorise.
+
+    Has to be asked again right before the start is recorded: others may have started meanwhile.
+    """
+    if verified.read_only:
+        return
+    step = f"step {order.step_id}"
+    if last is not None and last.state == "running":
+        raise Refusal("ALREADY_RUNNING", f"{step} is running here as {last.attempt_id}")
+    if order.kind == "undo":
+        if last is not None and last.state == "completed":
+            raise Refusal("ALREADY_UNDONE", f"{step} was undone here as {last.attempt_id}")
+        if starts >= MAX_UNDO_STARTS:
+            raise Refusal("RETRY_NOT_AUTHORISED", f"the undo of {step} has started {starts} times")
+        return
+    if last is not None and last.state == "unknown" and last.attempt_id not in verified.retries:
+        raise Refusal(
+            "RETRY_NOT_AUTHORISED",
+            f"{step}: what attempt {last.attempt_id} did is unknown; to run it again needs a "
+            "person's signed resolution of that attempt",
+        )
+    if starts >= verified.allowed:
+        raise Refusal(
+            "RETRY_NOT_AUTHORISED",
+            f"{step} has started {starts} of {verified.allowed} authorised times here; "
+            "once more needs a person's signed resolution",
+        )
 
 
 def _bound_body(order: Order, trust: Trust) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -236,6 +281,11 @@ def _checked_call(
     code: str,
 ) -> VerifiedCall:
     objection = trust.policy.objection(tool, target)
+    segment = target.get("segment") if target else ""
+    if trust.segment and segment not in ("", None, trust.segment):
+        raise Refusal(
+            "WRONG_SEGMENT", f"the target is in segment {segment}, this agent in {trust.segment}"
+        )
     if objection:
         raise Refusal("POLICY_DENIED", objection)
     typed, faults = tool_inputs.check_inputs(tool, dict(inputs))
@@ -251,18 +301,3 @@ def _assessed(call: VerifiedCall) -> str:
 def _worst(risks: list[str]) -> str:
     known = [risk if risk in _RISKS else "destructive" for risk in risks]
     return max(known, key=_RISKS.index)
-
-
-def _check_allowance(
-    order: Order, body: Mapping[str, Any], starts: int, approvals: Approvals
-) -> None:
-    """Refuses one start more than the plan and people's resolutions authorise."""
-    if order.kind != "forward":
-        return
-    allowed = int(body["retry"]["max_attempts"]) + len(approvals.retries(order))
-    if starts >= allowed:
-        raise Refusal(
-            "RETRY_NOT_AUTHORISED",
-            f"step {order.step_id} has started {starts} of {allowed} authorised times here; "
-            "once more needs a person's signed resolution",
-        )

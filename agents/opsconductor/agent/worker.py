@@ -164,6 +164,9 @@ class Worker:
 
     async def _refuse_unknown(self, attempt_id: str, reason: str) -> None:
         shop = self._shop
+        if self._known(attempt_id) is not None:
+            self.cancel(attempt_id, reason)
+            return
         report = refusal(
             attempt_id,
             "TAKEN_BACK",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -139,6 +140,19 @@ async def test_an_agent_joins_runs_a_command_and_stops_when_told(
     assert await asyncio.wait_for(process.wait(), 10) == 0
     assert (agent.folder.stat().st_mode & 0o777) == 0o700
     assert ((agent.folder / "agent.key").stat().st_mode & 0o777) == 0o600
+
+
+async def test_steps_run_in_the_root_folder_with_a_home_and_no_file_of_the_agent(
+    agent: AgentProcess, server: FakeOrchestrator
+) -> None:
+    await agent.join()
+    connection = await server.connection()
+    script = "pwd; echo $HOME; ls -l /proc/$$/fd | grep -c agent || true"
+    order = command("/bin/sh", "-c", script)
+    connection.assign(order)
+    report = await server.report(order.attempt_id)
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    assert json.loads(report.output)["text"].splitlines() == ["/", home, "0"]
 
 
 async def test_stopping_waits_for_what_runs(agent: AgentProcess, server: FakeOrchestrator) -> None:

@@ -107,7 +107,7 @@ def test_detach_gives_the_execution_id_and_does_not_watch(
 def test_output_is_streamed_with_the_step_before_each_line(
     opsctl: Opsctl, script: Script, plan: str
 ) -> None:
-    script.happened(RUNNING, summary="granted to local")
+    script.happened(RUNNING)
     for data in (b"first\nsec", b"ond\n"):
         script.pieces.append(
             executions.ReadOutputResponse(
@@ -120,7 +120,7 @@ def test_output_is_streamed_with_the_step_before_each_line(
         )
     )
     lines = opsctl("run", "-f", plan).stdout.splitlines()
-    assert "one: running — granted to local" in lines
+    assert "one: runs on local" in lines
     assert [line for line in lines if line.startswith("one |")] == ["one | first", "one | second"]
     assert "one ! oops" in lines
 
@@ -129,9 +129,51 @@ def test_an_answer_that_was_not_streamed_is_shown_at_the_end(
     opsctl: Opsctl, script: Script, plan: str
 ) -> None:
     script.execution.steps[0].output.struct_value.update({"total_count": 6})
-    assert '"total_count": 6' in opsctl("run", "-f", plan).stdout
+    assert "total count  6" in opsctl("run", "-f", plan).stdout
     script.execution.steps[0].attempts.add(stdout_bytes=5)
-    assert "total_count" not in opsctl("run", "-f", plan).stdout
+    assert "total count" not in opsctl("run", "-f", plan).stdout
+
+
+@pytest.fixture
+def read(script: Script) -> Script:
+    """A single read whose tool says what its answer looks like."""
+    definition = b"output: {schema: {properties: {size_bytes: {}, items: {}}}}"
+    script.tools.append(Tool(name="ping", definition=definition))
+    step = script.execution.steps[0]
+    step.risk.risk_class = plans.RISK_CLASS_READ_ONLY
+    step.output.struct_value.update({"items": [{"name": "a"}], "size_bytes": 2048})
+    step.attempts.add(stdout_bytes=4, stderr_bytes=8)
+    for stream, data in (("STDOUT", b"raw\n"), ("STDERR", b"warning\n")):
+        script.pieces.append(
+            executions.ReadOutputResponse(
+                step_id="one",
+                stream=executions.OutputStream.Value(f"OUTPUT_STREAM_{stream}"),
+                data=data,
+            )
+        )
+    return script
+
+
+def test_a_single_read_is_answered_with_its_data_and_what_it_complained_about(
+    opsctl: Opsctl, read: Script, plan: str
+) -> None:
+    lines = opsctl("run", "-f", plan).stdout.splitlines()
+    assert "size  2.0 KiB" in lines
+    assert "NAME" in lines
+    assert "one ! warning" in lines
+    assert "one | raw" not in lines
+
+
+def test_a_read_is_streamed_as_it_is_on_request_or_when_it_has_no_answer(
+    opsctl: Opsctl, read: Script, plan: str
+) -> None:
+    lines = opsctl("run", "-f", plan, "--raw-output").stdout.splitlines()
+    assert "one | raw" in lines
+    assert "size  2.0 KiB" not in lines
+    read.execution.steps[0].ClearField("output")
+    lines = opsctl("run", "-f", plan).stdout.splitlines()
+    assert "one | raw" in lines
+    assert "one ! warning" in lines
 
 
 def test_faults_of_a_plan_come_all_at_once_with_exit_code_2(

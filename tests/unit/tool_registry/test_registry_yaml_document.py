@@ -153,3 +153,26 @@ def test_no_bytes_make_the_reader_raise(data: bytes) -> None:
 def test_no_syntax_makes_the_reader_raise(text: str) -> None:
     value, _, faults = yaml_document.load(text.encode(), max_bytes=LIMIT)
     assert value is not None or faults
+
+
+@pytest.mark.parametrize("text", ["- a: 1\n- b: 2\n", '[{"a": 1}, {"b": 2}]'])
+def test_a_list_is_read_where_a_collection_is_wanted(text: str) -> None:
+    value, _, faults = yaml_document.load_collection(text.encode(), max_bytes=LIMIT)
+    assert value == [{"a": 1}, {"b": 2}]
+    assert faults == []
+    assert codes(text) == ["ONE_DOCUMENT_EXPECTED"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("- a\n- &x b\n", "YAML_ALIAS_LIMIT"),
+        ("just text\n", "ONE_DOCUMENT_EXPECTED"),
+        ("# nothing\n", "EMPTY_FILE"),
+        ("[1, 1e999]", "NUMBER"),
+        ("[" * 200 + "]" * 200, "PLAN_TOO_LARGE"),
+    ],
+)
+def test_a_collection_is_read_as_strictly_as_a_mapping(text: str, code: str) -> None:
+    faults = yaml_document.load_collection(text.encode(), max_bytes=LIMIT)[2]
+    assert [fault.code for fault in faults] == [code]

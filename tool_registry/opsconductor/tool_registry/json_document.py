@@ -17,7 +17,7 @@ class JsonReader:
         self._too_large = too_large
         self._faults: list[Fault] = []
 
-    def read(self, text: str) -> tuple[dict[str, Any], list[Fault]] | None:
+    def read(self, text: str) -> tuple[dict[str, Any] | list[Any], list[Fault]] | None:
         """Returns the value and faults, None when the text is not JSON."""
         try:
             value = json.loads(

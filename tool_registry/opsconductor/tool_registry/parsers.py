@@ -32,7 +32,8 @@ Parser = Callable[[str, Spec], dict[str, Any]]
 def parse_text(text: str, spec: Spec) -> dict[str, Any]:
     """Returns the text itself, cut to the limit."""
     name = spec.get("field", "text")
-    cut, truncated = cut_text(text, MAX_BYTES)
+    # Like bytes that are no UTF-8: only this copy changes, the stored output keeps every byte.
+    cut, truncated = cut_text(text.replace("\0", "\ufffd"), MAX_BYTES)
     return {name: cut, "truncated": True} if truncated else {name: cut}
 
 

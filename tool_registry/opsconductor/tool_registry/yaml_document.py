@@ -42,9 +42,21 @@ def load(
 ) -> tuple[dict[str, Any] | None, dict[str, int], list[Fault]]:
     """Reads one mapping; returns it, the line of every path in it, and the faults.
 
+    Lists and single values are a fault; ``load_collection`` takes lists too.
+
     The value is None when the document cannot be read at all; it is given beside faults that leave
     the rest readable (a number out of range reads as null), so that all mistakes are told at once.
     """
+    value, lines, faults = load_collection(data, max_bytes=max_bytes, too_large=too_large)
+    if isinstance(value, list):
+        return None, {}, [*faults, _not_a_mapping("a list", "one mapping (name: value)")]
+    return value, lines, faults
+
+
+def load_collection(
+    data: bytes, *, max_bytes: int, too_large: str = "PLAN_TOO_LARGE"
+) -> tuple[dict[str, Any] | list[Any] | None, dict[str, int], list[Fault]]:
+    """Reads one mapping or one list as ``load`` reads a mapping."""
     if len(data) > max_bytes:
         fault = Fault(
             code=too_large, found=f"{len(data)} bytes", expected=f"at most {max_bytes} bytes"
@@ -52,7 +64,10 @@ def load(
         return None, {}, [fault]
     try:
         text = _decoded(data)
-        if text.lstrip()[:1] == "{" and (value := JsonReader(too_large).read(text)) is not None:
+        if (
+            text.lstrip()[:1] in ("{", "[")
+            and (value := JsonReader(too_large).read(text)) is not None
+        ):
             return value[0], {}, value[1]
         reader = _Reader(too_large)
         return reader.read(text), reader.lines, reader.faults
@@ -99,8 +114,8 @@ class _Reader:
         self._documents = 0
         self._nodes = 0
 
-    def read(self, text: str) -> dict[str, Any] | None:
-        """Returns the top mapping, None with a fault when there is none."""
+    def read(self, text: str) -> dict[str, Any] | list[Any] | None:
+        """Returns the top mapping or list, None with a fault when there is neither."""
         try:
             for event in yaml.parse(text, Loader=_LOADER):
                 self._take(event)
@@ -110,20 +125,13 @@ class _Reader:
             raise Refused(Fault(code="YAML_SYNTAX", found=str(exc)[:200])) from exc
         return self._top()
 
-    def _top(self) -> dict[str, Any] | None:
-        if isinstance(self._root, dict):
+    def _top(self) -> dict[str, Any] | list[Any] | None:
+        if isinstance(self._root, dict | list):
             return self._root
         if self._documents == 0 or self._root is None:
             self.faults.append(Fault(code="EMPTY_FILE", expected="one document"))
         else:
-            self.faults.append(
-                Fault(
-                    code="ONE_DOCUMENT_EXPECTED",
-                    found="a list" if isinstance(self._root, list) else "a single value",
-                    expected="one mapping (name: value)",
-                    line=1,
-                )
-            )
+            self.faults.append(_not_a_mapping("a single value", "one mapping (name: value)"))
         return None
 
     def _take(self, event: Any) -> None:
@@ -262,6 +270,10 @@ class _Reader:
             frame.container[str(frame.key)] = value
             frame.key = None
         return path
+
+
+def _not_a_mapping(found: str, expected: str) -> Fault:
+    return Fault(code="ONE_DOCUMENT_EXPECTED", found=found, expected=expected, line=1)
 
 
 def plain_or_text(text: str) -> Any:

@@ -67,8 +67,9 @@ class ControlSession:
         failpoints.hit("hello.before_send")
         messages, self._told = hello_reports(self._worker.reports())
         sent = time.clock_gettime(time.CLOCK_BOOTTIME)
-        await write(self._call, pb.AgentFrame(hello=hello_message(self._facts(), messages)))
-        frame = await asyncio.wait_for(self._call.read(), WELCOME_TIMEOUT)
+        async with asyncio.timeout(WELCOME_TIMEOUT):
+            await write(self._call, pb.AgentFrame(hello=hello_message(self._facts(), messages)))
+            frame = await self._call.read()
         if frame is grpc.aio.EOF or frame.WhichOneof("frame") != "welcome":
             raise ProtocolError(f"expected a Welcome, got {_name(frame)}")
         self._welcome: pb.Welcome = frame.welcome

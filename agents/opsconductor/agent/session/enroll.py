@@ -110,8 +110,9 @@ class AgentCertificates:
                 continue
             try:
                 await self._renew(channel)
-            except grpc.RpcError as exc:
-                _log.error("the certificate could not be renewed: %s", from_rpc_error(exc).message)
+            except (grpc.RpcError, OSError, ValueError) as exc:
+                why = from_rpc_error(exc).message if isinstance(exc, grpc.RpcError) else exc
+                _log.error("the certificate could not be renewed: %s", why)
                 await asyncio.sleep(RETRY_RENEWAL)
             else:
                 _log.info("the certificate was renewed")
@@ -124,6 +125,7 @@ class AgentCertificates:
         call: Any = pb_grpc.AgentServiceStub(channel).RenewCertificate
         request = pb.RenewCertificateRequest(csr=_csr(key, "agent"))
         answer = await call(request, timeout=ENROLL_TIMEOUT)
+        _require_own(answer.certificate, key)
         _write(self._folder / CERTIFICATE_FILE, answer.certificate)
 
     def _certificate(self) -> x509.Certificate:
@@ -149,6 +151,14 @@ def _new_key(name: str) -> tuple[bytes, bytes]:
         serialization.NoEncryption(),
     )
     return pem, _csr(key, name)
+
+
+def _require_own(certificate: bytes, key: Any) -> None:
+    """Raises ValueError for a certificate that this key could not be used with."""
+    from cryptography import x509
+
+    if x509.load_pem_x509_certificate(certificate).public_key() != key.public_key():
+        raise ValueError("the new certificate is not for this agent's key")
 
 
 def _csr(key: Any, name: str) -> bytes:

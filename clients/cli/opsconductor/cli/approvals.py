@@ -89,7 +89,14 @@ def list_approvals(
 
 
 @app.command("show")
-def show(ctx: typer.Context, approval_id: _ID, output: _OUTPUT = options.Format.table) -> None:
+def show(
+    ctx: typer.Context,
+    approval_id: _ID,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show scripts and long inputs whole.")
+    ] = False,
+    output: _OUTPUT = options.Format.table,
+) -> None:
     """Show everything a decision needs: each step as it would run, its risk, its undo."""
     from opsconductor.cli.plain import plain
     from opsconductor.client import approving
@@ -99,7 +106,7 @@ def show(ctx: typer.Context, approval_id: _ID, output: _OUTPUT = options.Format.
         answer = client.get_approval(approval_id)
     approving.check(answer)
     if output is options.Format.table:
-        _show(session, answer)
+        _show(session, answer, full=full)
     else:
         session.terminal.data(plain(answer), output)
 
@@ -190,13 +197,13 @@ def state_word(approval: ApprovalRequest) -> str:
     return approval_word(approval.state)
 
 
-def _show(session: Session, answer: GetApprovalResponse) -> None:
+def _show(session: Session, answer: GetApprovalResponse, *, full: bool = False) -> None:
     from opsconductor.cli import formats
     from opsconductor.cli.plain import word
     from opsconductor.cli.preview import show_approval
     from opsconductor.v1.approval_service_pb2 import DecisionKind
 
-    show_approval(session.terminal, answer)
+    show_approval(session.terminal, answer, full=full)
     session.terminal.say(f"\nstate: {state_word(answer.approval)}")
     for decision in answer.approval.decisions:
         kind = word(DecisionKind.DESCRIPTOR, decision.kind)

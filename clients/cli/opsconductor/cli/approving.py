@@ -65,7 +65,8 @@ class Approver:
         if self._mode is Mode.ASK:
             self._terminal.say("")
             preview.show_approval(self._terminal, answer)
-            if not self._terminal.confirm(f"\nApprove this as {signer.name}, and run it?"):
+            self._terminal.note(f"\nin full: opsctl approvals show {approval_id} --full")
+            if not self._terminal.confirm(f"Approve this as {signer.name}, and run it?"):
                 self._client.decide(approval_id, "reject", reason="declined at the prompt")
                 return
         approve_checked(self._client, checked, signer)

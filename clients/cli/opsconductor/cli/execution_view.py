@@ -73,7 +73,7 @@ def show_step_table(terminal: Terminal, execution: Execution) -> None:
                 escape_name(step.target),
                 risk_word(step.risk),
                 formats.between(step.start_time, step.end_time),
-                str(len(step.attempts)),
+                str(sum(attempt.kind == "forward" for attempt in step.attempts)),
                 step.error.code,
             )
             for step in execution.steps
@@ -90,15 +90,6 @@ def show_end(terminal: Terminal, execution: Execution) -> None:
     if execution.error_message:
         terminal.say(f"  {execution.error_message}")
     show_next(terminal, execution)
-
-
-def show_answers(terminal: Terminal, execution: Execution) -> None:
-    """Writes the outputs that were not streamed as text, such as the answer of an inventory."""
-    for step in execution.steps:
-        streamed = any(attempt.stdout_bytes for attempt in step.attempts)
-        if not streamed and (text := _output(step)):
-            terminal.say(f"{escape_name(step.step_id)} answered")
-            terminal.fields([(" ", text)])
 
 
 def show_next(terminal: Terminal, execution: Execution) -> None:

@@ -39,11 +39,10 @@ class OutputLines:
         if rest:
             self._rest[key] = rest
 
-    def finish(self) -> Iterator[str]:
-        """Returns what is left without a line end."""
-        for key, rest in self._rest.items():
-            yield _line(key, rest)
-        self._rest.clear()
+    def finish(self, attempt_id: str | None = None) -> Iterator[str]:
+        """Returns what is left without a line end, of all attempts or of one."""
+        for key in [key for key in self._rest if attempt_id in (None, key[1])]:
+            yield _line(key, self._rest.pop(key))
 
 
 def _line(key: tuple[str, str, int], line: bytes) -> str:

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from opsconductor.cli import formats
-from opsconductor.cli.escape import escape_line, escape_name
-from opsconductor.cli.lines import OutputLines
+from opsconductor.cli.escape import escape_name
 from opsconductor.cli.plain import word
+from opsconductor.cli.story import Story
 from opsconductor.cli.terminal import style_of
 from opsconductor.v1 import execution_service_pb2 as executions
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
+    from opsconductor.cli.story import Line
     from opsconductor.cli.terminal import Terminal
     from opsconductor.v1.execution_service_pb2 import Execution, ReadOutputResponse, WatchResponse
 
@@ -70,47 +71,44 @@ class SilentView:
 
 
 class LineView:
-    """Writes a line for each change of state and each line of output."""
+    """Writes a line for each thing a person waits for and each line of output."""
 
-    wants_output = True
-
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, *, output: bool = True) -> None:
+        self.wants_output = output
         self._terminal = terminal
-        self._lines = OutputLines()
-        self._shown: dict[str, str] = {}
+        self._story = Story(output=output)
 
     def event(self, event: WatchResponse) -> None:
-        """Writes what changed; events that change no state are left out."""
-        line = changed(event, self._shown)
-        if line is not None:
-            self._terminal.say(line)
+        """Writes what happened."""
+        self._say(self._story.event(event))
 
     def output(self, piece: ReadOutputResponse) -> None:
         """Writes the lines a piece completes."""
-        for line in self._lines.add(piece):
-            self._terminal.say(line)
+        self._say(self._story.output(piece))
 
     def aside(self) -> contextlib.AbstractContextManager[None]:
-        """Returns at once."""
+        """Writes what was held back and returns."""
+        self._say(self._story.rest())
         return contextlib.nullcontext()
 
     def close(self) -> None:
         """Writes unfinished lines."""
-        for line in self._lines.finish():
-            self._terminal.say(line)
+        self._say(self._story.rest())
+
+    def _say(self, lines: Iterator[Line]) -> None:
+        for line in lines:
+            self._terminal.say(line.text)
 
 
 class LiveView:
     """Keeps a progress bar and the steps at the bottom of the terminal, output scrolls above."""
 
-    wants_output = True
-
-    def __init__(self, terminal: Terminal, execution: Execution) -> None:
+    def __init__(self, terminal: Terminal, execution: Execution, *, output: bool = True) -> None:
         from rich.live import Live
 
+        self.wants_output = output
         self._console = terminal.console
-        self._lines = OutputLines()
-        self._shown: dict[str, str] = {}
+        self._story = Story(output=output)
         self._steps = {step.step_id: "pending" for step in execution.steps}
         self._since: dict[str, float] = {}
         self._progress = execution.progress
@@ -120,25 +118,23 @@ class LiveView:
         self._live.start()
 
     def event(self, event: WatchResponse) -> None:
-        """Updates the steps; an end of a step stays in the scroll-back."""
+        """Updates the steps; what happened stays in the scroll-back."""
         self._progress = event.progress
-        line = changed(event, self._shown)
         if event.step_id and event.step_state:
             status = word(executions.StepState.DESCRIPTOR, event.step_state)
             if self._steps.get(event.step_id) != status:
                 self._since[event.step_id] = time.monotonic()
             self._steps[event.step_id] = status
-        if line is not None:
-            self._print(line, style_of(self._steps.get(event.step_id, "")))
+        self._print(self._story.event(event))
 
     def output(self, piece: ReadOutputResponse) -> None:
         """Writes the lines a piece completes above the steps."""
-        for line in self._lines.add(piece):
-            self._print(line)
+        self._print(self._story.output(piece))
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """Takes the steps off the terminal for a while."""
+        self._print(self._story.rest())
         self._live.stop()
         try:
             yield
@@ -147,14 +143,14 @@ class LiveView:
 
     def close(self) -> None:
         """Writes unfinished lines and takes the steps off the terminal."""
-        for line in self._lines.finish():
-            self._print(line)
+        self._print(self._story.rest())
         self._live.stop()
 
-    def _print(self, line: str, style: str = "") -> None:
+    def _print(self, lines: Iterator[Line]) -> None:
         from rich.text import Text
 
-        self._console.print(Text(line, style), soft_wrap=True)
+        for line in lines:
+            self._console.print(Text(line.text, line.style), soft_wrap=True)
 
     def _render(self) -> Group:
         from rich.console import Group
@@ -196,17 +192,3 @@ _ENDED = {
     "rolled_back",
     "rollback_failed",
 }
-
-
-def changed(event: WatchResponse, shown: dict[str, str]) -> str | None:
-    """Returns a line about an event that changed a state and remembers that state in ``shown``."""
-    name = event.step_id
-    if name:
-        status = word(executions.StepState.DESCRIPTOR, event.step_state)
-    else:
-        status = word(executions.ExecutionState.DESCRIPTOR, event.execution_state)
-    if not status or shown.get(name) == status:
-        return None
-    shown[name] = status
-    text = f"{escape_name(name)}: {status}" if name else f"{status}"
-    return f"{text} — {escape_line(event.summary)}" if event.summary else text

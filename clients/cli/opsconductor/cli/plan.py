@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def plan(
     ctx: typer.Context,
     file: Annotated[str, typer.Option("--file", "-f", help="Plan file; '-' reads standard input.")],
+    full: Annotated[
+        bool, typer.Option("--full", help="Show scripts and long inputs whole.")
+    ] = False,
     output: Annotated[options.Format, options.OUTPUT] = options.Format.table,
 ) -> None:
     """Show a plan's faults, risk, approval level, routing, commands, undo and time; run nothing.
@@ -37,7 +40,7 @@ def plan(
         except (PlanInvalid, PlanTooLarge) as error:
             refuse(session.terminal, error, output)
     if output is options.Format.table:
-        show_preview(session.terminal, preview)
+        show_preview(session.terminal, preview, full=full)
     else:
         session.terminal.data(plain(preview), output)
     raise typer.Exit(_exit_code(preview))

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.cli import formats
 from opsconductor.cli.escape import escape_name
-from opsconductor.cli.plain import word
+from opsconductor.cli.plain import plain, word
 from opsconductor.cli.terminal import style_of
 from opsconductor.v1 import plan_service_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from opsconductor.cli.terminal import Terminal
     from opsconductor.v1.approval_service_pb2 import ApprovalRequest, GetApprovalResponse
     from opsconductor.v1.plan_service_pb2 import PreviewResponse, Risk, StepPreview
 
+_LONGEST_INPUT = 400
+_SHORT_LINE = 60
 _LEVELS = ("runs at once", "confirmation", "plan review", "step by step")
 
 
@@ -36,8 +38,11 @@ def level_text(level: int) -> str:
     return f"{level} ({_LEVELS[level]})" if 0 <= level < len(_LEVELS) else str(level)
 
 
-def show_preview(terminal: Terminal, preview: PreviewResponse) -> None:
-    """Writes a whole preview: the plan's risk, level and time, then every step."""
+def show_preview(terminal: Terminal, preview: PreviewResponse, *, full: bool = False) -> None:
+    """Writes a whole preview: the plan's risk, level and time, then every step.
+
+    Commands of several lines are shown whole only with ``full``; the call and its digest always.
+    """
     terminal.fields(
         [
             ("plan", f"{preview.name} ({preview.plan_id})" if preview.name else preview.plan_id),
@@ -50,11 +55,11 @@ def show_preview(terminal: Terminal, preview: PreviewResponse) -> None:
             ("estimate", _estimate(preview)),
         ]
     )
-    show_steps(terminal, preview.steps)
+    show_steps(terminal, preview.steps, full=full)
     if preview.rollback:
         terminal.say("\nafter the steps' own undos")
         for line in preview.rollback:
-            terminal.say(f"  {line}")
+            terminal.say(f"  {_shortened(line, full=full)}")
     for warning in preview.warnings:
         terminal.note(f"warning: {fault_text(warning)}", style="yellow")
     if preview.unroutable_steps:
@@ -62,12 +67,13 @@ def show_preview(terminal: Terminal, preview: PreviewResponse) -> None:
         terminal.note(f"no agent can run: {names}", style="red")
 
 
-def show_approval(terminal: Terminal, answer: GetApprovalResponse) -> None:
+def show_approval(terminal: Terminal, answer: GetApprovalResponse, *, full: bool = False) -> None:
     """Writes an approval request with every step as it would run."""
     approval = answer.approval
     show_request(terminal, approval)
     bodies = [json.loads(body) for body in answer.step_bodies]
-    show_steps(terminal, answer.steps, {body.get("step_id", ""): body for body in bodies})
+    signed = {body.get("step_id", ""): body.get("inputs", {}) for body in bodies}
+    show_steps(terminal, answer.steps, signed, full=full)
 
 
 def show_request(terminal: Terminal, approval: ApprovalRequest) -> None:
@@ -92,25 +98,27 @@ def show_request(terminal: Terminal, approval: ApprovalRequest) -> None:
 def show_steps(
     terminal: Terminal,
     steps: Sequence[StepPreview],
-    bodies: dict[str, dict[str, Any]] | None = None,
+    signed: Mapping[str, dict[str, Any]] | None = None,
+    *,
+    full: bool = False,
 ) -> None:
-    """Writes steps: where they run, the command, the risk with its reasons, how they are undone.
+    """Writes steps: the call, where it runs, the risk with its reasons, how it is undone.
 
     Args:
         terminal: Where to.
         steps: The steps as the orchestrator describes them.
-        bodies: What is really signed, by step id; its inputs are shown beside the description.
+        signed: The inputs that are really signed, by step id; without it the described ones.
+        full: Whether commands of several lines are shown whole.
     """
     for step in steps:
+        inputs = plain(step.inputs) if signed is None else signed.get(step.step_id, {})
         terminal.say(f"\n{escape_name(step.step_id)}", style="bold")
-        body = (bodies or {}).get(step.step_id)
         pairs = [
+            ("  call", call_text(step.tool, inputs, full=full)),
             ("  risk", _risk_text(step.risk)),
-            ("  tool", step.tool),
             ("  target", _target(step)),
-            ("  inputs", json.dumps(body["inputs"]) if body and body.get("inputs") else ""),
-            ("  command", step.command),
-            ("  undo", "\n".join(step.undo) or "none"),
+            ("  command", _shortened(step.command, full=full)),
+            ("  undo", "\n".join(_shortened(line, full=full) for line in step.undo) or "none"),
             ("  runs on", _route(step)),
             ("  after", ", ".join(escape_name(name) for name in step.needs)),
             ("  approval", step.approval),
@@ -118,6 +126,30 @@ def show_steps(
             ("  digest", step.digest),
         ]
         terminal.fields(pairs, {"  risk": style_of(risk_word(step.risk))})
+
+
+def call_text(tool: str, inputs: Mapping[str, Any], *, full: bool = False) -> str:
+    r"""Returns a call as a line such as ``write_file path=/etc/motd content="hello\n"``."""
+    words = [f"{name}={_input(value, full=full)}" for name, value in inputs.items()]
+    return " ".join([tool, *words])
+
+
+def _input(value: Any, *, full: bool) -> str:
+    simple = isinstance(value, str) and value.isprintable() and value and " " not in value
+    text = value if simple else json.dumps(value, ensure_ascii=False)
+    if full or len(text) <= _LONGEST_INPUT:
+        return str(text)
+    return f"{text[:_LONGEST_INPUT]}… ({len(text)} characters, --full shows all)"
+
+
+def _shortened(command: str, *, full: bool) -> str:
+    """Returns a command of one line as it is; of a script how long it is."""
+    count = command.count("\n") + 1
+    if full or count == 1:
+        return command
+    first = command.partition("\n")[0]
+    head = first if len(first) <= _SHORT_LINE else f"{first[:_SHORT_LINE]}…"
+    return f"{head} … ({count} lines, --full shows them)"
 
 
 def fault_text(fault: plan_service_pb2.Fault) -> str:

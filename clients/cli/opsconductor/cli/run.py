@@ -11,7 +11,7 @@ from opsconductor.cli import exit_codes, options
 from opsconductor.cli.session import session_of
 
 if TYPE_CHECKING:
-    from opsconductor.cli.approving import Mode
+    from opsconductor.cli.approving import Approver, Mode
     from opsconductor.cli.live import View
     from opsconductor.cli.session import Session
     from opsconductor.client.context import Context
@@ -47,6 +47,10 @@ def run(
     request_id: Annotated[
         str, typer.Option(help="Key that never runs twice; repeat a lost call with it.")
     ] = "",
+    raw_output: Annotated[
+        bool,
+        typer.Option("--raw-output", help="Stream what a read prints instead of its answer."),
+    ] = False,
     output: Annotated[options.Format, options.OUTPUT] = options.Format.table,
 ) -> None:
     """Run a plan (-f) or one tool; the exit code tells how it ended.
@@ -64,10 +68,36 @@ def run(
             session, client, document, request_id or f"opsctl-{uuid.uuid4()}", output
         )
         if wait:
-            execution = _follow(session, client, context, execution, yes=yes, output=output)
+            raw = raw_output or output is not options.Format.table
+            execution = _wait(session, client, context, execution, yes=yes, raw=raw, output=output)
         elif yes:
             _approve_in_background(session, client, context, execution)
     _report(session, execution, wait=wait, output=output)
+
+
+def _wait(
+    session: Session,
+    client: SyncClient,
+    context: Context,
+    execution: Execution,
+    *,
+    yes: bool,
+    raw: bool,
+    output: options.Format,
+) -> Execution:
+    """Follows the execution; what a single read found out is shown as data at its end."""
+    from opsconductor.cli.answers import answer_order, show_answers
+    from opsconductor.cli.approving import Approver
+
+    order = None if raw else answer_order(client, execution)
+    approver = Approver(
+        session.terminal, client, context, _mode(session, context, yes=yes, output=output)
+    )
+    view = _view(session, execution, output, stream=order is None)
+    execution = _follow(session, client, execution, view, approver)
+    if output is options.Format.table:
+        show_answers(session.terminal, client, execution, order)
+    return execution
 
 
 def _check(
@@ -138,22 +168,10 @@ def _submit(
 
 
 def _follow(
-    session: Session,
-    client: SyncClient,
-    context: Context,
-    execution: Execution,
-    *,
-    yes: bool,
-    output: options.Format,
+    session: Session, client: SyncClient, execution: Execution, view: View, approver: Approver
 ) -> Execution:
-    from opsconductor.cli.approving import Approver
     from opsconductor.cli.waiting import wait_for_end
 
-    terminal = session.terminal
-    if output is options.Format.table:
-        terminal.say(f"execution {execution.execution_id}")
-    view = _view(session, execution, output)
-    approver = Approver(terminal, client, context, _mode(session, context, yes=yes, output=output))
     try:
         return wait_for_end(client, execution.execution_id, view, approver)
     except KeyboardInterrupt:
@@ -173,14 +191,16 @@ def detached(session: Session, execution_id: str) -> None:
     )
 
 
-def _view(session: Session, execution: Execution, output: options.Format) -> View:
+def _view(session: Session, execution: Execution, output: options.Format, *, stream: bool) -> View:
     from opsconductor.cli.live import LineView, LiveView, SilentView
 
+    terminal = session.terminal
     if output is not options.Format.table:
         return SilentView()
-    if session.terminal.out.isatty():
-        return LiveView(session.terminal, execution)
-    return LineView(session.terminal)
+    terminal.say(f"execution {execution.execution_id}")
+    if terminal.out.isatty():
+        return LiveView(terminal, execution, output=stream)
+    return LineView(terminal, output=stream)
 
 
 def _mode(session: Session, context: Context, *, yes: bool, output: options.Format) -> Mode:
@@ -206,7 +226,6 @@ def _approve_in_background(
 
 def _report(session: Session, execution: Execution, *, wait: bool, output: options.Format) -> None:
     from opsconductor.cli.execution_view import (
-        show_answers,
         show_end,
         show_next,
         show_step_table,
@@ -223,7 +242,6 @@ def _report(session: Session, execution: Execution, *, wait: bool, output: optio
         terminal.say(execution.execution_id)
         terminal.note(f"watch: opsctl runs tail {execution.execution_id} --follow")
     else:
-        show_answers(terminal, execution)
         if len(execution.steps) > 1:
             show_step_table(terminal, execution)
         show_end(terminal, execution)

@@ -129,7 +129,7 @@ class Terminal:
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for header in headers:
-            table.add_column(header, overflow="fold")
+            table.add_column(Text(escape_line(header)), overflow="fold")
         for row in rows:
             table.add_row(*(Text(escape_line(cell), _STYLES.get(cell, "")) for cell in row))
         self.console.print(table)

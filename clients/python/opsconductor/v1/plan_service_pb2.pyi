@@ -653,6 +653,7 @@ class StepPreview(google.protobuf.message.Message):
     ESTIMATE_FIELD_NUMBER: builtins.int
     NEEDS_FIELD_NUMBER: builtins.int
     APPROVAL_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
     step_id: builtins.str
     """The step's id."""
     tool: builtins.str
@@ -693,6 +694,10 @@ class StepPreview(google.protobuf.message.Message):
     def needs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Ids of the steps it waits for."""
 
+    @property
+    def inputs(self) -> google.protobuf.struct_pb2.Struct:
+        """Inputs as they would be sent, defaults filled in; late ones keep their expression."""
+
     def __init__(
         self,
         *,
@@ -712,9 +717,10 @@ class StepPreview(google.protobuf.message.Message):
         estimate: google.protobuf.duration_pb2.Duration | None = ...,
         needs: collections.abc.Iterable[builtins.str] | None = ...,
         approval: builtins.str = ...,
+        inputs: google.protobuf.struct_pb2.Struct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["estimate", b"estimate", "risk", b"risk"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "agent_id", b"agent_id", "approval", b"approval", "command", b"command", "digest", b"digest", "estimate", b"estimate", "location", b"location", "needs", b"needs", "risk", b"risk", "routing_reason", b"routing_reason", "segment", b"segment", "step_id", b"step_id", "target", b"target", "tool", b"tool", "tool_digest", b"tool_digest", "undo", b"undo"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["estimate", b"estimate", "inputs", b"inputs", "risk", b"risk"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "agent_id", b"agent_id", "approval", b"approval", "command", b"command", "digest", b"digest", "estimate", b"estimate", "inputs", b"inputs", "location", b"location", "needs", b"needs", "risk", b"risk", "routing_reason", b"routing_reason", "segment", b"segment", "step_id", b"step_id", "target", b"target", "tool", b"tool", "tool_digest", b"tool_digest", "undo", b"undo"]) -> None: ...
 
 Global___StepPreview: typing_extensions.TypeAlias = StepPreview
 

@@ -10,6 +10,7 @@ from opsconductor.orchestrator.domain import rolling_back, starting
 from opsconductor.orchestrator.domain.execution import (
     FORWARD,
     UNDO,
+    WAITS_FOR_PEOPLE,
     Approval,
     Execution,
     StepRecord,
@@ -27,8 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-
 Events = tuple[ev.Event, ...]
+
+_BEFORE_THE_END = (
+    ExecutionState.PENDING,
+    ExecutionState.QUEUED,
+    ExecutionState.RUNNING,
+    ExecutionState.APPROVAL_REQUIRED,
+)
 
 _NOT_SUCCEEDED = (
     StepState.FAILED,
@@ -62,15 +69,20 @@ def settle(
 def advance(state: Execution, now: datetime) -> Events:
     """Returns the next events of an execution; none when it waits for something."""
     if not state.open:
-        return _revoke_open_approvals(state)
+        return _revoke_open_approvals(state, "the execution ended")
     for rule in _RULES:
         if events := rule(state, now):
             return events
     return ()
 
 
-def next_deadline(state: Execution) -> datetime | None:
-    """Returns when ``advance`` has to be asked again although nothing happened."""
+def next_deadline(state: Execution, now: datetime) -> datetime | None:
+    """Returns when ``advance`` has to be asked again although nothing happened.
+
+    Args:
+        state: An execution that is settled and placed as of ``now``.
+        now: Times up to here have had their say: what still waits then waits for something else.
+    """
     times = [item.expires_at for item in state.pending_approvals() if item.expires_at]
     if not state.stopping and (limit := _plan_deadline(state)):
         times.append(limit)
@@ -79,33 +91,33 @@ def next_deadline(state: Execution) -> datetime | None:
         for step in state.steps.values()
         if step.not_before and (step.state is StepState.QUEUED or step.undo_queued)
     ]
-    return min(times, default=None)
+    return min((time for time in times if time > now), default=None)
 
 
 # Rules, in the order in which they are asked
 
 
 def _open_gates(state: Execution, now: datetime) -> Events:
-    if state.state is ExecutionState.PENDING and not state.approvals:
-        return _plan_gate(state, now)
-    if state.state is ExecutionState.APPROVAL_REQUIRED and not state.stopping:
-        asked = [item for item in state.approvals.values() if not item.step_id]
-        if asked and all(item.state is ApprovalState.SUPERSEDED for item in asked):
-            return _plan_gate(state, now)
-    return ()
-
-
-def _plan_gate(state: Execution, now: datetime) -> Events:
-    """Returns the event that asks for the plan's approval, or that records why nobody is asked."""
+    """Asks for the plan's approval, or records why nobody is asked; anew after an edit."""
+    if state.state not in _BEFORE_THE_END or state.stopping:
+        return ()
     gate = state.compiled.gates.plan
     if gate is None:
         policy = state.compiled.policy
         rule = "step-by-step" if state.compiled.gates.any else state.compiled.level.rule
-        return (ev.AutoApproved(rule, policy["name"], policy["version"]),)
+        known = state.auto_approved_by
+        return () if known else (ev.AutoApproved(rule, policy["name"], policy["version"]),)
+    if any(
+        not item.step_id and item.state is not ApprovalState.SUPERSEDED
+        for item in state.approvals.values()
+    ):
+        return ()
     return (starting.request(state, "", gate, now),)
 
 
 def _judge_approvals(state: Execution, now: datetime) -> Events:
+    if state.state in (ExecutionState.CANCELLING, ExecutionState.ROLLING_BACK):
+        return _revoke_open_approvals(state, f"the execution is {state.state}")
     for request in state.pending_approvals():
         verdict = approvals.judge(
             approvals.Requirement.from_json(request.requirement),
@@ -165,15 +177,17 @@ def _cancel(state: Execution, now: datetime) -> Events:
         for step in state.steps.values()
         if step.state in (StepState.CANCEL_UNVERIFIED, StepState.UNKNOWN)
     ]
-    undo_unknown = any(
-        attempt.kind == UNDO and attempt.state is AttemptState.UNKNOWN
+    unverified += [
+        f"the undo of {attempt.step_id}"
         for attempt in state.attempts.values()
-    )
-    if unverified or undo_unknown:
-        what = ", ".join(unverified) or "an undo"
-        reason = f"{state.reason}; what {what} left behind could not be verified"
-        return (*_skip_rest(state), ev.ExecutionFinished("cancel_unverified", reason))
-    return (*_skip_rest(state), ev.ExecutionFinished("cancelled", state.reason))
+        if attempt.kind == UNDO
+        and attempt.state in (AttemptState.UNKNOWN, AttemptState.CANCEL_UNVERIFIED)
+    ]
+    ended = (*_skip_rest(state), *rolling_back.give_up(state))
+    if unverified:
+        reason = f"{state.reason}; what {', '.join(unverified)} left behind could not be verified"
+        return (*ended, ev.ExecutionFinished("cancel_unverified", reason))
+    return (*ended, ev.ExecutionFinished("cancelled", state.reason))
 
 
 def _undo(state: Execution, now: datetime) -> Events:
@@ -183,7 +197,7 @@ def _undo(state: Execution, now: datetime) -> Events:
 
 
 def _ask_about_unknown(state: Execution, now: datetime) -> Events:
-    if state.state is not ExecutionState.RUNNING:
+    if not _moving(state):
         return ()
     for step in state.steps.values():
         if step.state is StepState.UNKNOWN:
@@ -201,12 +215,13 @@ def _stop(state: Execution, now: datetime) -> Events:
         return ()
     mode = state.compiled.on_failure
     skipped = _skip_rest(state)
-    if mode == "rollback" and not _refused_before_start(state):
-        return (*skipped, *rolling_back.begin(state, _stop_reason(state), "policy:on_failure"))
+    final = _final_state(state)
+    if mode == "rollback" and state.started_at:
+        return (*skipped, *rolling_back.begin(state, _stop_reason(state), final))
     if mode == "ask" and not state.stopping:
         reason = f"{_stop_reason(state)}; resume to go on without it, roll back, or cancel"
         return (ev.AttentionRequired(reason),)
-    return (*skipped, ev.ExecutionFinished(_final_state(state), _stop_reason(state)))
+    return (*skipped, ev.ExecutionFinished(final, _stop_reason(state)))
 
 
 def _start_ready(state: Execution, now: datetime) -> Events:
@@ -217,10 +232,8 @@ def _start_ready(state: Execution, now: datetime) -> Events:
         record = state.steps[step.step_id]
         if record.state is StepState.PENDING and starting.needs_ended(state, step):
             events.append(starting.ready(state, step, now))
-        elif record.state is StepState.APPROVAL_REQUIRED and starting.gate_passed(
-            state, step.step_id
-        ):
-            events.append(starting.queue(state, step))
+        elif record.state is StepState.APPROVAL_REQUIRED:
+            events += starting.after_gate(state, step, now)
     return tuple(events)
 
 
@@ -255,16 +268,8 @@ def _moving(state: Execution) -> bool:
     if state.state in (ExecutionState.RUNNING, ExecutionState.QUEUED):
         return True
     return state.state is ExecutionState.APPROVAL_REQUIRED and (
-        bool(state.stopping)
-        or (
-            all(item.step_id for item in state.pending_approvals())
-            and not _changes_requested(state)
-        )
+        bool(state.stopping) or not state.plan_gate_open
     )
-
-
-def _changes_requested(state: Execution) -> bool:
-    return any(item.state is ApprovalState.CHANGES_REQUESTED for item in state.approvals.values())
 
 
 def _live(state: Execution) -> bool:
@@ -285,10 +290,6 @@ def _failed(state: Execution) -> list[StepRecord]:
         for step in state.compiled.steps
         if state.steps[step.step_id].state in _NOT_SUCCEEDED
     ]
-
-
-def _refused_before_start(state: Execution) -> bool:
-    return state.stopping in ("rejected", "expired") and state.started_at is None
 
 
 def _skip_rest(state: Execution) -> Events:
@@ -327,9 +328,9 @@ def _final_state(state: Execution) -> str:
     return "failed"
 
 
-def _revoke_open_approvals(state: Execution) -> Events:
+def _revoke_open_approvals(state: Execution, reason: str) -> Events:
     return tuple(
-        ev.ApprovalClosed(item.approval_id, "revoked", "the execution ended")
+        ev.ApprovalClosed(item.approval_id, "revoked", reason)
         for item in state.approvals.values()
-        if item.state in (ApprovalState.PENDING, ApprovalState.CHANGES_REQUESTED)
+        if item.state in WAITS_FOR_PEOPLE
     )

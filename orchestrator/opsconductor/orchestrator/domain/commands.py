@@ -34,6 +34,8 @@ _ROLLBACK_FROM = (
     ExecutionState.ATTENTION_REQUIRED,
 )
 
+_NOT_STARTED = (StepState.PENDING, StepState.QUEUED, StepState.APPROVAL_REQUIRED)
+
 
 def cancel(state: Execution, person: str, reason: str) -> Events:
     """Returns the events of a cancel request; none when it is ending or has ended."""
@@ -77,7 +79,13 @@ def rollback(state: Execution, person: str, reason: str) -> Events:
     if not order:
         raise InvalidTransition("no step had effects that could be undone")
     asked = f"asked for by {person}" + (f": {reason}" if reason else "")
-    return (ev.RollbackStarted(asked, person, order),)
+    # An execution that waits for a person still has steps to come.
+    given_up = tuple(
+        ev.StepSkipped(step.step_id, "not started: the plan is rolled back")
+        for step in state.compiled.steps
+        if state.steps[step.step_id].state in _NOT_STARTED
+    )
+    return (*given_up, ev.RollbackStarted(asked, person, order))
 
 
 def resolve_unknown(
@@ -163,7 +171,7 @@ def edit(
         for item in state.approvals.values()
         if item.state
         in (ApprovalState.PENDING, ApprovalState.CHANGES_REQUESTED, ApprovalState.APPROVED)
-        and (not item.step_id or item.step_id in touched)
+        and (not item.step_id or item.step_id in touched or item is request)
     )
     return (
         ev.DecisionRecorded(request.approval_id, "edit", person, reason),

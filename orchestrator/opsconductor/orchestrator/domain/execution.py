@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FORWARD = "forward"
 UNDO = "undo"
 
+WAITS_FOR_PEOPLE = (ApprovalState.PENDING, ApprovalState.CHANGES_REQUESTED)
+"""States of an approval request in which people have to do something."""
+
 Json = Any
 
 
@@ -212,6 +215,14 @@ class Execution:
     def pending_approvals(self) -> list[Approval]:
         """Returns the approval requests that wait for decisions."""
         return [approval for approval in self.approvals.values() if approval.open]
+
+    @property
+    def plan_gate_open(self) -> bool:
+        """Whether people have yet to agree to the plan as a whole: nothing new starts."""
+        return any(
+            not approval.step_id and approval.state in WAITS_FOR_PEOPLE
+            for approval in self.approvals.values()
+        )
 
     def scope(self) -> dict[str, Json]:
         """Returns what conditions and late-bound inputs can refer to."""

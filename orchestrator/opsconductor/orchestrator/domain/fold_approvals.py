@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.compiled import CompiledPlan
 from opsconductor.orchestrator.domain.execution import Approval, Decision
-from opsconductor.orchestrator.domain.moves import move, move_step, parse_time, records, show_gate
+from opsconductor.orchestrator.domain.moves import (
+    move,
+    move_step,
+    moving,
+    parse_time,
+    records,
+    show_gate,
+)
 from opsconductor.orchestrator.domain.states import (
     APPROVAL_TRANSITIONS,
     ApprovalState,
@@ -26,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def _auto_approved(event: ev.AutoApproved, state: Execution, at: datetime) -> Execution:
-    return move(
-        state, ExecutionState.QUEUED, auto_approved_by=f"policy:{event.rule}", approved_at=at
-    )
+    waiting = (ExecutionState.PENDING, ExecutionState.APPROVAL_REQUIRED)
+    to = moving(state) if state.state in waiting else state.state
+    return move(state, to, auto_approved_by=f"policy:{event.rule}", approved_at=at)
 
 
 def _approval_requested(event: ev.ApprovalRequested, state: Execution, at: datetime) -> Execution:
@@ -73,7 +80,7 @@ def _approval_closed(event: ev.ApprovalClosed, state: Execution, at: datetime) -
     state = replace(state, approved_at=at)
     if approval.step_id:
         return state
-    return move(state, ExecutionState.QUEUED)
+    return move(state, moving(state))
 
 
 def _plan_revised(event: ev.PlanRevised, state: Execution, at: datetime) -> Execution:
@@ -91,6 +98,7 @@ def _plan_revised(event: ev.PlanRevised, state: Execution, at: datetime) -> Exec
         revisions=(*state.revisions, compiled),
         plan_document=event.plan_document,
         steps=steps,
+        auto_approved_by="",
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.execution import Undo
-from opsconductor.orchestrator.domain.moves import move, move_step, parse_time
+from opsconductor.orchestrator.domain.moves import move, move_step, moving, parse_time, show_gate
 from opsconductor.orchestrator.domain.states import (
     ExecutionState,
     StepState,
@@ -81,9 +81,8 @@ def _pause_requested(event: ev.PauseRequested, state: Execution, at: datetime) -
 
 def _resume_requested(event: ev.ResumeRequested, state: Execution, at: datetime) -> Execution:
     asked = state.state is ExecutionState.ATTENTION_REQUIRED
-    to = ExecutionState.RUNNING if state.started_at else ExecutionState.QUEUED
-    state = move(state, to, reason="", asked=False)
-    return replace(state, told_to_continue=True) if asked else state
+    state = move(state, moving(state), reason="", asked=False)
+    return show_gate(replace(state, told_to_continue=True) if asked else state)
 
 
 def _cancel_requested(event: ev.CancelRequested, state: Execution, at: datetime) -> Execution:
@@ -94,7 +93,7 @@ def _cancel_requested(event: ev.CancelRequested, state: Execution, at: datetime)
 def _plan_timed_out(event: ev.PlanTimedOut, state: Execution, at: datetime) -> Execution:
     reason = f"the plan's time limit of {event.limit_ms / 1000:g} s ran out"
     if state.state in (ExecutionState.PAUSED, ExecutionState.APPROVAL_REQUIRED):
-        state = move(state, ExecutionState.RUNNING if state.started_at else ExecutionState.QUEUED)
+        state = move(state, moving(state))
     return replace(state, stopping="timeout", reason=reason)
 
 

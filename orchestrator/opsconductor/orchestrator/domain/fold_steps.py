@@ -32,7 +32,7 @@ def _step_queued(event: ev.StepQueued, state: Execution, at: datetime) -> Execut
 
 
 def _step_skipped(event: ev.StepSkipped, state: Execution, at: datetime) -> Execution:
-    return move_step(
+    state = move_step(
         state,
         event.step_id,
         StepState.SKIPPED,
@@ -40,6 +40,7 @@ def _step_skipped(event: ev.StepSkipped, state: Execution, at: datetime) -> Exec
         skipped_by_condition=event.by_condition,
         skip_reason=event.reason,
     )
+    return show_gate(state)
 
 
 def _attempt_granted(event: ev.AttemptGranted, state: Execution, at: datetime) -> Execution:
@@ -141,7 +142,7 @@ def _step_finished(event: ev.StepFinished, state: Execution, at: datetime) -> Ex
     record = state.steps[event.step_id]
     if record.attempt_ids:
         state = state.with_attempt(record.attempt_ids[-1], judged=True)
-    return move_step(
+    state = move_step(
         state,
         event.step_id,
         StepState(event.state),
@@ -149,6 +150,7 @@ def _step_finished(event: ev.StepFinished, state: Execution, at: datetime) -> Ex
         error=event.error,
         output=event.output,
     )
+    return show_gate(state)
 
 
 def _unknown_resolved(event: ev.UnknownResolved, state: Execution, at: datetime) -> Execution:
@@ -171,8 +173,8 @@ def _unknown_resolved(event: ev.UnknownResolved, state: Execution, at: datetime)
         )
     waiting = any(step.state is StepState.UNKNOWN for step in state.steps.values())
     if state.state is ExecutionState.ATTENTION_REQUIRED and not waiting:
-        return move(state, ExecutionState.RUNNING)
-    return state
+        state = move(state, ExecutionState.RUNNING, reason="")
+    return show_gate(state)
 
 
 RULES: Mapping[type[ev.Event], Rule] = {

@@ -6,11 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from opsconductor.orchestrator.domain.execution import StepRecord
+from opsconductor.orchestrator.domain.execution import WAITS_FOR_PEOPLE, StepRecord
 from opsconductor.orchestrator.domain.states import (
     EXECUTION_TRANSITIONS,
     STEP_TRANSITIONS,
-    ApprovalState,
     ExecutionState,
     StepState,
     transition,
@@ -46,24 +45,21 @@ def parse_time(text: str) -> datetime | None:
 
 def show_gate(state: Execution) -> Execution:
     """Shows a running execution as waiting for approval while nothing else moves."""
-    waiting = any(approval.step_id for approval in state.pending_approvals())
-    busy = any(True for _ in state.live_attempts()) or any(
-        step.state is StepState.QUEUED for step in state.steps.values()
+    waiting = any(
+        approval.step_id and approval.state in WAITS_FOR_PEOPLE
+        for approval in state.approvals.values()
     )
+    busy = any(step.state in (StepState.QUEUED, StepState.RUNNING) for step in state.steps.values())
     if waiting and not busy and state.state in (ExecutionState.RUNNING, ExecutionState.QUEUED):
         return move(state, ExecutionState.APPROVAL_REQUIRED)
-    if busy and state.state is ExecutionState.APPROVAL_REQUIRED and not _plan_gate_open(state):
-        to = ExecutionState.RUNNING if state.started_at else ExecutionState.QUEUED
-        return move(state, to)
+    if busy and state.state is ExecutionState.APPROVAL_REQUIRED and not state.plan_gate_open:
+        return move(state, moving(state))
     return state
 
 
-def _plan_gate_open(state: Execution) -> bool:
-    return any(
-        not approval.step_id
-        and approval.state in (ApprovalState.PENDING, ApprovalState.CHANGES_REQUESTED)
-        for approval in state.approvals.values()
-    )
+def moving(state: Execution) -> ExecutionState:
+    """Returns the state of an execution that goes on: running once anything was granted."""
+    return ExecutionState.RUNNING if state.started_at else ExecutionState.QUEUED
 
 
 def records(compiled: CompiledPlan) -> dict[str, StepRecord]:

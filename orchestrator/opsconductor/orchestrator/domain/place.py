@@ -154,6 +154,7 @@ def ready_steps(state: Execution, now: datetime) -> list[ReadyStep]:
     undoing = state.state is ExecutionState.ROLLING_BACK
     if not undoing and (
         state.stopping
+        or state.plan_gate_open
         or state.state
         not in (ExecutionState.QUEUED, ExecutionState.RUNNING, ExecutionState.APPROVAL_REQUIRED)
     ):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.execution import UNDO, Attempt, Execution, StepRecord
 from opsconductor.orchestrator.domain.judging import REQUEUE_CODES, REQUEUE_DELAY
-from opsconductor.orchestrator.domain.states import AttemptState, StepState
+from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState, StepState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,15 +48,41 @@ def no_return(state: Execution) -> str:
     return ""
 
 
-def begin(state: Execution, reason: str, person: str) -> tuple[ev.Event, ...]:
-    """Returns the events that start the undo, or that end an execution that cannot be undone."""
+def begin(state: Execution, reason: str, otherwise: str) -> tuple[ev.Event, ...]:
+    """Returns the events that start the undo a plan asks for in case of failure.
+
+    Args:
+        state: An execution that came to a stop.
+        reason: Why it did.
+        otherwise: State in which it ends when nothing can be undone.
+    """
     if step_id := no_return(state):
         text = f"{reason}; not rolled back: step {step_id} is a point of no return"
-        return (ev.ExecutionFinished("failed", text),)
+        return (ev.ExecutionFinished(otherwise, text),)
     order = undo_order(state)
     if not order and not state.compiled.rollback:
-        return (ev.ExecutionFinished("failed", f"{reason}; there was nothing to undo"),)
-    return (ev.RollbackStarted(reason, person, order),)
+        return (ev.ExecutionFinished(otherwise, f"{reason}; there was nothing to undo"),)
+    return (ev.RollbackStarted(reason, "policy:on_failure", order),)
+
+
+def give_up(state: Execution) -> tuple[ev.Event, ...]:
+    """Returns the events that end an undo which was cancelled: what is left can be asked for."""
+    error = {
+        "code": "UNDO_CANCELLED",
+        "message": "the undo was cancelled before it was done",
+        "error_class": "rollback_required",
+    }
+    undone = tuple(
+        ev.UndoFinished(step_id, "rollback_failed", error)
+        for step_id, record in state.steps.items()
+        if record.state is StepState.ROLLING_BACK
+    )
+    calls = tuple(
+        ev.StepSkipped(call.step_id, "the undo was cancelled")
+        for call in state.compiled.rollback
+        if state.steps[call.step_id].state is StepState.QUEUED
+    )
+    return (*undone, *calls)
 
 
 def next_events(state: Execution) -> tuple[ev.Event, ...]:
@@ -87,14 +113,16 @@ def judge_undo(state: Execution, attempt: Attempt, now: datetime) -> ev.Event:
         return ev.UndoFinished(attempt.step_id, "rolled_back")
     code = (attempt.error or {}).get("code", "")
     not_started = attempt.state is AttemptState.NOT_STARTED
-    if not_started and code in REQUEUE_CODES:
+    again = state.state is ExecutionState.ROLLING_BACK
+    if again and not_started and code in REQUEUE_CODES:
         return ev.UndoQueued(attempt.step_id, (now + REQUEUE_DELAY).isoformat())
     started = [
         other
         for other in state.attempts_of(attempt.step_id, UNDO)
         if other.state is not AttemptState.NOT_STARTED
     ]
-    if attempt.effects == "none" and not not_started and len(started) < MAX_UNDO_ATTEMPTS:
+    harmless = attempt.effects == "none" and not not_started
+    if again and harmless and len(started) < MAX_UNDO_ATTEMPTS:
         return ev.UndoQueued(attempt.step_id, (now + UNDO_RETRY_DELAY).isoformat())
     error = attempt.error or {
         "code": "UNDO_FAILED",

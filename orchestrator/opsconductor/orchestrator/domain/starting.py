@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.states import ApprovalState, StepState
+from opsconductor.orchestrator.domain.execution import WAITS_FOR_PEOPLE
+from opsconductor.orchestrator.domain.states import ApprovalState
 from opsconductor.rpc import ids
 from opsconductor.tool_registry import expressions
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from datetime import datetime
 
     from opsconductor.orchestrator.domain import approval as approvals
@@ -65,22 +67,37 @@ def ready(state: Execution, step: CompiledStep, now: datetime) -> ev.Event:
             return ev.StepSkipped(
                 step.step_id, f"its condition {condition} is false", by_condition=True
             )
+    # Inputs first: nobody is asked about a step that cannot run.
+    queued = _queue(state, step)
     gate = state.compiled.gates.steps.get(step.step_id)
-    if gate is not None and not gate_passed(state, step.step_id):
-        return request(state, step.step_id, gate, now)
-    return queue(state, step)
+    if gate is None or isinstance(queued, ev.StepFinished) or _asked(state, step.step_id, _PASSED):
+        return queued
+    return request(state, step.step_id, gate, now)
 
 
-def gate_passed(state: Execution, step_id: str) -> bool:
-    """Tells whether a step's own approval has been given."""
+_PASSED = (ApprovalState.APPROVED,)
+
+
+def after_gate(state: Execution, step: CompiledStep, now: datetime) -> tuple[ev.Event, ...]:
+    """Returns what becomes of a step that waited for its own approval; none while it waits.
+
+    After an edit it may have to be asked for anew, or for nobody any more.
+    """
+    gate = state.compiled.gates.steps.get(step.step_id)
+    if gate is None or _asked(state, step.step_id, _PASSED):
+        return (_queue(state, step),)
+    if _asked(state, step.step_id, WAITS_FOR_PEOPLE):
+        return ()
+    return (request(state, step.step_id, gate, now),)
+
+
+def _asked(state: Execution, step_id: str, states: Container[ApprovalState]) -> bool:
     return any(
-        item.step_id == step_id and item.state is ApprovalState.APPROVED
-        for item in state.approvals.values()
+        item.step_id == step_id and item.state in states for item in state.approvals.values()
     )
 
 
-def queue(state: Execution, step: CompiledStep) -> ev.Event:
-    """Returns the event that makes a step ready, its late-bound inputs resolved."""
+def _queue(state: Execution, step: CompiledStep) -> ev.StepQueued | ev.StepFinished:
     body = step.body
     try:
         late = {
@@ -88,8 +105,6 @@ def queue(state: Execution, step: CompiledStep) -> ev.Event:
             for name in body["late"]
         }
     except expressions.ExpressionError as exc:
-        if state.steps[step.step_id].state is StepState.APPROVAL_REQUIRED:
-            return ev.StepSkipped(step.step_id, f"an input could not be resolved: {exc}")
         return _failed_early(step, "INPUT_UNRESOLVED", f"an input could not be resolved: {exc}")
     return ev.StepQueued(step.step_id, late)
 

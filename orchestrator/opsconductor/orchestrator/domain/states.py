@@ -100,9 +100,29 @@ _FINISHED = frozenset({_E.COMPLETED, _E.FAILED, _E.TIMED_OUT, _E.UNREACHABLE})
 EXECUTION_TRANSITIONS: Mapping[ExecutionState, frozenset[ExecutionState]] = {
     _E.PENDING: frozenset({_E.APPROVAL_REQUIRED, _E.QUEUED, _E.CANCELLING}),
     _E.APPROVAL_REQUIRED: frozenset(
-        {_E.QUEUED, _E.RUNNING, _E.REJECTED, _E.EXPIRED, _E.CANCELLING, _E.ROLLING_BACK}
-    ),
-    _E.QUEUED: frozenset({_E.RUNNING, _E.APPROVAL_REQUIRED, _E.PAUSED, _E.CANCELLING}) | _FINISHED,
+        {
+            _E.QUEUED,
+            _E.RUNNING,
+            _E.REJECTED,
+            _E.EXPIRED,
+            _E.CANCELLING,
+            _E.ROLLING_BACK,
+            _E.ATTENTION_REQUIRED,
+        }
+    )
+    | _FINISHED,
+    _E.QUEUED: frozenset(
+        {
+            _E.RUNNING,
+            _E.APPROVAL_REQUIRED,
+            _E.ATTENTION_REQUIRED,
+            _E.PAUSED,
+            _E.CANCELLING,
+            _E.REJECTED,
+            _E.EXPIRED,
+        }
+    )
+    | _FINISHED,
     _E.RUNNING: frozenset(
         {
             _E.PAUSED,
@@ -116,7 +136,7 @@ EXECUTION_TRANSITIONS: Mapping[ExecutionState, frozenset[ExecutionState]] = {
     )
     | _FINISHED,
     _E.PAUSED: frozenset({_E.RUNNING, _E.QUEUED, _E.CANCELLING}),
-    _E.ATTENTION_REQUIRED: frozenset({_E.RUNNING, _E.CANCELLING, _E.ROLLING_BACK}),
+    _E.ATTENTION_REQUIRED: frozenset({_E.RUNNING, _E.QUEUED, _E.CANCELLING, _E.ROLLING_BACK}),
     _E.CANCELLING: frozenset({_E.CANCELLED, _E.CANCEL_UNVERIFIED}),
     _E.ROLLING_BACK: frozenset(
         {_E.ROLLED_BACK, _E.ROLLBACK_FAILED, _E.ATTENTION_REQUIRED, _E.CANCELLING}

@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.advance import settle
+from opsconductor.orchestrator.domain.fold import fold
 from opsconductor.orchestrator.engine import log, rows
 from opsconductor.orchestrator.store.base import (
     AppendEvents,
@@ -15,13 +17,18 @@ from opsconductor.orchestrator.store.base import (
     PutAttempt,
     PutExecution,
 )
+from opsconductor.rpc import ids
+from opsconductor.rpc.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain import events as ev
     from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.place import Grant
+    from opsconductor.orchestrator.store.store import Store
+
+EVENTS_PER_READ = 1000
 
 
 @dataclass
@@ -37,6 +44,8 @@ class Actor:
     """When it asked to be looked at again."""
     unwritten: list[ev.Recorded] = field(default_factory=list)
     """Events that nobody waits for; they go with the next commit."""
+    doubtful: bool = False
+    """Whether a commit failed in a way that may have written it."""
 
 
 @dataclass
@@ -51,6 +60,23 @@ class Change:
         """Adds events and all that follows from them."""
         self.state, more = settle(self.state, now, events)
         self.recorded += more
+
+    def grant(self, grant: Grant, now: datetime) -> str:
+        """Adds the grant of an attempt, and returns the attempt's id."""
+        step = grant.step
+        attempt_id = ids.attempt_id(step.execution_id, step.step_id, step.kind, step.number)
+        event = ev.AttemptGranted(
+            attempt_id=attempt_id,
+            step_id=step.step_id,
+            kind=step.kind,
+            number=step.number,
+            agent_id=grant.agent_id,
+            session_epoch=grant.session_epoch,
+            routing_reason=grant.reason,
+            start_order=1 + max((s.start_order for s in self.state.steps.values()), default=0),
+        )
+        self.extend((event,), now)
+        return attempt_id
 
     def operations(self) -> tuple[list[Op], str]:
         """Returns what to write, and the chain's head afterwards."""
@@ -72,3 +98,19 @@ class Change:
             if old is None or old.attempts.get(attempt_id) is not attempt
         ]
         return ops, head
+
+
+async def read(store: Store, execution_id: str) -> Actor:
+    """Returns an execution as the store has it. Raises NotFound."""
+    recorded: list[ev.Recorded] = []
+    head = log.GENESIS
+    while True:
+        stored = await store.events(execution_id, from_seq=len(recorded) + 1, limit=EVENTS_PER_READ)
+        recorded += log.read(stored)
+        head = stored[-1].hash if stored else head
+        if len(stored) < EVENTS_PER_READ:
+            break
+    if not recorded:
+        raise NotFound(f"there is no execution {execution_id}")
+    state = fold(None, recorded)
+    return Actor(state, head, written=state)

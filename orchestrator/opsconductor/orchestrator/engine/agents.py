@@ -19,7 +19,14 @@ from opsconductor.orchestrator.engine.messages import Report
 from opsconductor.orchestrator.store.base import BumpSessionEpoch, PutAgent
 from opsconductor.orchestrator.store.rows import AgentRow
 from opsconductor.rpc import canonical
-from opsconductor.rpc.errors import NotFound, NotYourAttempt, PermissionDenied, StoreRegressed
+from opsconductor.rpc.errors import (
+    NotFound,
+    NotYourAttempt,
+    OpsConductorError,
+    PermissionDenied,
+    StaleEpoch,
+    StoreRegressed,
+)
 from opsconductor.rpc.failpoints import hit
 
 if TYPE_CHECKING:
@@ -79,6 +86,7 @@ class Agents:
 
         Raises:
             PermissionDenied: The agent is not enrolled here, or is kept out.
+            StaleEpoch: A later session of the same agent was faster.
             StoreRegressed: The agent has seen a newer or another store.
         """
         member = self._fleet.get(agent_id)
@@ -87,17 +95,40 @@ class Agents:
         if member.quarantined:
             raise PermissionDenied(f"agent {member.name} is quarantined: {member.quarantined}")
         self._check_memory(member, said)
+        if member.journal_id not in ("", said.journal_id):
+            await self._settle_forgotten(member, said)
         (epoch,) = await self._store.commit(BumpSessionEpoch(agent_id))
         hit("session.after_epoch_bump")
+        await self._store.commit(PutAgent(row_of(member, said, self._clock())))
+        # Nothing is awaited from here on: the session counts as a whole or not at all.
+        if epoch <= member.session_epoch:
+            raise StaleEpoch(f"agent {member.name} has opened session {member.session_epoch}")
         if member.session is not None:
             member.session.close("the agent opened a newer session")
         member.introduce(said)
-        member.session_epoch = epoch
+        session.epoch = member.session_epoch = epoch
         member.session = session
         member.suspect = member.leaving = False
         member.last_seen = self._clock()
-        await self._store.commit(PutAgent(row_of(member, said, self._clock())))
         return member
+
+    async def _settle_forgotten(self, member: Member, said: Introduction) -> None:
+        """Ends what an agent was given and cannot remember: sent again, it could start twice."""
+        LOG.error("agent %s has lost its journal: it has a new one", member.name)
+        reported = {report.attempt_id for report in said.attempts}
+        for state in list(self._engine.open_states()):
+            for attempt in list(state.live_attempts()):
+                if attempt.agent_id != member.agent_id or attempt.attempt_id in reported:
+                    continue
+                changes = state.compiled_step(attempt.step_id).changes
+                await self._finish(
+                    member, state.execution_id, _forgotten(member, attempt.attempt_id, changes)
+                )
+
+    async def _finish(self, member: Member, execution_id: str, report: Report) -> None:
+        await self._engine.command(
+            execution_id, lambda state, _: _finished(state, member.agent_id, report)
+        )
 
     async def agree(self, member: Member, said: Introduction) -> None:
         """Brings what the agent remembers and what it was given together, then gives it work."""
@@ -108,10 +139,11 @@ class Agents:
             for attempt in list(state.live_attempts()):
                 if attempt.agent_id != member.agent_id or member.session is None:
                     continue
-                if attempt.attempt_id not in reported:
-                    self._engine.resend(state, attempt)
                 if state.state is ExecutionState.CANCELLING or state.stopping == "timeout":
+                    # Never sent again first: it could start before the cancel arrives.
                     member.session.cancel(attempt.attempt_id, state.reason)
+                elif attempt.attempt_id not in reported:
+                    self._engine.resend(state, attempt)
         self._engine.place_soon()
 
     def heard(self, member: Member) -> None:
@@ -144,6 +176,13 @@ class Agents:
         self._engine.place_soon()
         return member
 
+    async def renewed(self, member: Member, expires: datetime) -> None:
+        """Notes until when an agent's newest certificate lasts."""
+        row = await self._store.agent(member.agent_id)
+        if row is not None:
+            await self._store.commit(PutAgent(replace(row, certificate_expire_time=expires)))
+        member.certificate_expires = expires
+
     async def report(self, member: Member, report: Report) -> None:
         """Takes a report: commits it, then acknowledges it if it is final. May be repeated.
 
@@ -162,9 +201,7 @@ class Agents:
             await self._note_start(member, execution_id, report)
             return
         hit("event.recv_before_commit")
-        await self._engine.command(
-            execution_id, lambda state, _: _finished(state, member.agent_id, report)
-        )
+        await self._finish(member, execution_id, report)
         hit("event.after_commit_before_ack")
         if member.session:
             member.session.acknowledge(report.attempt_id)
@@ -207,7 +244,10 @@ class Agents:
         while True:
             await asyncio.sleep(HEARTBEAT_INTERVAL.total_seconds() / 2)
             for member in list(self._fleet.members()):
-                await self._check_silence(member)
+                try:
+                    await self._check_silence(member)
+                except OpsConductorError as exc:
+                    LOG.warning("agent %s: looked at again later: %s", member.name, exc.message)
 
     async def _check_silence(self, member: Member) -> None:
         now = self._clock()
@@ -252,6 +292,7 @@ def member_of(row: AgentRow) -> Member:
         methods=frozenset(facts.get("methods", ())),
         labels=facts.get("labels", {}),
         capacity=facts.get("capacity", 0),
+        journal_id=row.journal_id,
         last_seen=row.last_seen_time,
     )
 
@@ -325,6 +366,19 @@ def _finished(state: Execution, agent_id: str, report: Report) -> tuple[ev.Event
             started_at=report.started_at,
             ended_at=report.ended_at,
         ),
+    )
+
+
+def _forgotten(member: Member, attempt_id: str, changes: bool) -> Report:  # noqa: FBT001
+    return Report(
+        attempt_id=attempt_id,
+        state="unknown",
+        effects="possible" if changes else "none",
+        error={
+            "code": "JOURNAL_LOST",
+            "message": f"agent {member.name} has lost its journal and cannot say what became of it",
+            "error_class": "unknown",
+        },
     )
 
 

@@ -7,23 +7,23 @@ transaction, and only then told to callers and agents. A failed commit leaves no
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.advance import next_deadline, settle
-from opsconductor.orchestrator.domain.fold import fold
-from opsconductor.orchestrator.domain.place import Grant, ReadyStep, locks_of, place, ready_steps
-from opsconductor.orchestrator.engine import log
-from opsconductor.orchestrator.engine.actor import Actor, Change
+from opsconductor.orchestrator.domain.advance import next_deadline
+from opsconductor.orchestrator.domain.fold import apply, fold
+from opsconductor.orchestrator.domain.place import Grant, locks_of, place, ready_steps
+from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState
+from opsconductor.orchestrator.engine.actor import Actor, Change, read
 from opsconductor.orchestrator.engine.assignments import assignment
-from opsconductor.rpc import ids
+from opsconductor.orchestrator.engine.timers import Timers
+from opsconductor.orchestrator.engine.waiting import NOT_ITS_TURN, Waiting
 from opsconductor.rpc.errors import NotFound, OpsConductorError
 from opsconductor.rpc.failpoints import hit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
     from datetime import datetime
 
     from opsconductor.orchestrator.domain.execution import Attempt, Execution
@@ -35,7 +35,6 @@ LOG = logging.getLogger(__name__)
 
 LAZY_FLUSH = 0.05  # seconds; a start nobody waits for is written with the next commit or then
 RETRY_AFTER_STORE_ERROR = 1.0  # seconds
-EVENTS_PER_READ = 1000
 
 
 class Engine:
@@ -56,19 +55,18 @@ class Engine:
         self._on_finished = on_finished
         self._actors: dict[str, Actor] = {}
         self._attempts: dict[str, str] = {}
-        self._waiting: dict[str, dict[str, str]] = {}
-        self._deadlines: list[tuple[datetime, str]] = []
-        self._wake_timer = asyncio.Event()
+        self._waiting = Waiting()
+        self._timers = Timers(clock)
         self._wake_placement = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._moves: set[asyncio.Task[Execution]] = set()
 
     # Life
 
     async def start(self) -> None:
         """Loads every open execution and lets each go on from where the log ends."""
         for execution_id in await self._store.open_executions():
-            actor = await self._load(execution_id)
-            self._adopt(actor)
+            self._adopt(await self._load(execution_id), self._clock())
         self._spawn(self._run_deadlines())
         self._spawn(self._run_placement())
         for execution_id in list(self._actors):
@@ -79,6 +77,7 @@ class Engine:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._moves, return_exceptions=True)
         for actor in list(self._actors.values()):
             if actor.unwritten:
                 async with actor.lock:
@@ -88,6 +87,9 @@ class Engine:
 
     async def begin(self, submitted: ev.Submitted) -> Execution:
         """Starts an execution: returns after its first commit, possibly with granted steps."""
+        return await self._to_its_end(self._begin(submitted))
+
+    async def _begin(self, submitted: ev.Submitted) -> Execution:
         now = self._clock()
         first = ev.Recorded(1, now, submitted)
         state = fold(None, [first])
@@ -108,8 +110,14 @@ class Engine:
             NotFound: There is no such execution.
             OpsConductorError: ``decide`` refused.
         """
+        return await self._to_its_end(self._command(execution_id, decide))
+
+    async def _command(
+        self, execution_id: str, decide: Callable[[Execution, datetime], Sequence[ev.Event]]
+    ) -> Execution:
         actor = self._actors.get(execution_id) or await self._load(execution_id)
         async with actor.lock:
+            await self._remove_doubt(actor)
             now = self._clock()
             events = decide(actor.state, now)
             if not events:
@@ -118,16 +126,19 @@ class Engine:
             change.extend(events, now)
             return await self._move(change, now)
 
-    async def note(self, attempt_id: str, event: ev.Event) -> None:
-        """Takes a fact nobody waits for; it is written with the next commit, or shortly after."""
+    async def note(self, attempt_id: str, event: ev.AttemptStarted) -> None:
+        """Takes a start nobody waits for; it is written with the next commit, or shortly after."""
         execution_id = await self.execution_of(attempt_id)
         actor = self._actors.get(execution_id)
         if actor is None:
             return
         async with actor.lock:
-            state, recorded = settle(actor.state, self._clock(), [event])
-            actor.state = state
-            actor.unwritten += recorded
+            if actor.state.attempts[attempt_id].state is not AttemptState.GRANTED:
+                return
+            # What follows from the passing of time is left to a move, which also acts on it.
+            item = ev.Recorded(actor.state.last_seq + 1, self._clock(), event)
+            actor.state = apply(actor.state, item)
+            actor.unwritten.append(item)
         asyncio.get_running_loop().call_later(LAZY_FLUSH, self._flush_soon, execution_id)
 
     # Reading
@@ -152,7 +163,7 @@ class Engine:
 
     def waiting_reason(self, execution_id: str, step_id: str) -> str:
         """Returns why a ready step has no agent yet; empty when it is not waiting."""
-        return self._waiting.get(execution_id, {}).get(step_id, "")
+        return self._waiting.reasons(execution_id).get(step_id, "")
 
     # Agents come, go, and free places
 
@@ -166,14 +177,56 @@ class Engine:
 
     # Moving
 
-    async def _move(self, change: Change, now: datetime, *, its_turn: bool = False) -> Execution:
+    async def _to_its_end(self, move: Coroutine[None, None, Execution]) -> Execution:
+        """Carries a move to its end even when its caller is cancelled.
+
+        A caller that hangs up during a commit must not leave memory behind what was written.
+        """
+        task = asyncio.ensure_future(move)
+        self._moves.add(task)
+        task.add_done_callback(self._move_ended)
+        return await asyncio.shield(task)
+
+    def _move_ended(self, task: asyncio.Task[Execution]) -> None:
+        self._moves.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to the caller, if there still is one
+
+    async def _remove_doubt(self, actor: Actor) -> None:
+        """Reads again what is written after a commit whose end was not seen; the lock is held."""
+        if not actor.doubtful or actor.written is None:
+            return
+        known = set(actor.state.attempts)
+        held = list(actor.state.live_attempts())
+        fresh = await read(self._store, actor.state.execution_id)
+        for attempt in held:
+            if not fresh.state.attempts[attempt.attempt_id].live:
+                self._fleet.release(attempt.agent_id, attempt.attempt_id)
+        actor.state = actor.written = fresh.state
+        actor.head, actor.unwritten, actor.doubtful = fresh.head, [], False
+        if not actor.state.open:
+            self._forget(actor.state)
+            return
+        self._adopt(actor, self._clock())
+        for attempt in actor.state.live_attempts():
+            if attempt.attempt_id not in known:
+                self._send(actor.state, attempt)
+        if actor.state.state is ExecutionState.CANCELLING or actor.state.stopping == "timeout":
+            self._cancel_live(actor.state)
+
+    async def _move(
+        self, change: Change, now: datetime, turn: Collection[str] | None = None
+    ) -> Execution:
         """Settles, places, commits and acts; the actor's lock is held."""
         change.extend((), now)
+        waited = self._waiting.reasons(change.state.execution_id)
         ended = self._release_ended(change)
-        grants = self._place(change, now, its_turn=its_turn)
+        grants = self._place(change, now, turn)
         try:
             await self._commit(change)
         except BaseException:
+            change.actor.doubtful = True
+            self._waiting.put(change.state.execution_id, waited)
             for grant, attempt_id in grants:
                 self._fleet.release(grant.agent_id, attempt_id)
             for attempt in ended:
@@ -182,50 +235,33 @@ class Engine:
         hit("grant.after_commit_before_send")
         for _, attempt_id in grants:
             self._send(change.state, change.state.attempts[attempt_id])
-        self._act(change)
+        self._act(change, now)
         return change.state
 
-    def _place(self, change: Change, now: datetime, *, its_turn: bool) -> list[tuple[Grant, str]]:
-        """Adds grants for what is ready; while others wait, only when it is this one's turn."""
+    def _place(
+        self, change: Change, now: datetime, turn: Collection[str] | None
+    ) -> list[tuple[Grant, str]]:
+        """Adds grants for what is ready; while others wait, only for steps whose turn it is."""
         state = change.state
         ready = ready_steps(state, now)
-        self._waiting.pop(state.execution_id, None)
+        known = self._waiting.reasons(state.execution_id)
         if not ready:
+            self._waiting.put(state.execution_id, {})
             return []
-        if self._waiting and not its_turn:
-            self._wait(state.execution_id, [(item, "waits for its turn") for item in ready])
+        if turn is None and self._waiting.others(state.execution_id):
+            turn = ()
             self._wake_placement.set()
-            return []
-        placement = place(ready, self._fleet.views(state.tenant), self._fleet.holds)
-        self._wait(state.execution_id, placement.waiting)
-        return self._grant(change, placement.grants, now)
-
-    def _grant(
-        self, change: Change, grants: Sequence[Grant], now: datetime
-    ) -> list[tuple[Grant, str]]:
-        granted = []
-        for grant in grants:
-            step = grant.step
-            attempt_id = ids.attempt_id(step.execution_id, step.step_id, step.kind, step.number)
-            self._fleet.take(grant.agent_id, attempt_id, step.locks)
-            order = 1 + max((s.start_order for s in change.state.steps.values()), default=0)
-            event = ev.AttemptGranted(
-                attempt_id=attempt_id,
-                step_id=step.step_id,
-                kind=step.kind,
-                number=step.number,
-                agent_id=grant.agent_id,
-                session_epoch=grant.session_epoch,
-                routing_reason=grant.reason,
-                start_order=order,
-            )
-            change.extend((event,), now)
-            granted.append((grant, attempt_id))
+        mine = [item for item in ready if turn is None or item.step_id in turn]
+        placement = place(mine, self._fleet.views(state.tenant), self._fleet.holds)
+        reasons = {item.step_id: known.get(item.step_id, NOT_ITS_TURN) for item in ready}
+        reasons |= {item.step_id: reason for item, reason in placement.waiting}
+        for grant in placement.grants:
+            del reasons[grant.step.step_id]
+        self._waiting.put(state.execution_id, reasons)
+        granted = [(grant, change.grant(grant, now)) for grant in placement.grants]
+        for grant, attempt_id in granted:
+            self._fleet.take(grant.agent_id, attempt_id, grant.step.locks)
         return granted
-
-    def _wait(self, execution_id: str, waiting: Sequence[tuple[ReadyStep, str]]) -> None:
-        if waiting:
-            self._waiting[execution_id] = {item.step_id: reason for item, reason in waiting}
 
     async def _commit(self, change: Change) -> None:
         actor = change.actor
@@ -237,11 +273,12 @@ class Engine:
         actor.state = actor.written = change.state
         actor.head = head
         actor.unwritten = []
+        actor.doubtful = False
 
-    def _act(self, change: Change) -> None:
+    def _act(self, change: Change, now: datetime) -> None:
         """Does what follows a commit: bookkeeping, cancels, watchers, timers."""
         state = change.state
-        self._adopt(change.actor)
+        self._adopt(change.actor, now)
         for item in change.recorded:
             if isinstance(item.event, ev.CancelRequested | ev.PlanTimedOut):
                 self._cancel_live(state)
@@ -251,21 +288,20 @@ class Engine:
         if not state.open:
             self._forget(state)
 
-    def _adopt(self, actor: Actor) -> None:
+    def _adopt(self, actor: Actor, now: datetime) -> None:
         state = actor.state
         self._actors[state.execution_id] = actor
         for attempt in state.live_attempts():
             self._attempts[attempt.attempt_id] = state.execution_id
             self._take(state, attempt)
-        deadline = next_deadline(state)
-        if deadline and deadline > self._clock() and deadline != actor.timer:
+        deadline = next_deadline(state, now)
+        if deadline and deadline != actor.timer:
             actor.timer = deadline
-            heapq.heappush(self._deadlines, (deadline, state.execution_id))
-            self._wake_timer.set()
+            self._timers.put(deadline, state.execution_id)
 
     def _forget(self, state: Execution) -> None:
         self._actors.pop(state.execution_id, None)
-        self._waiting.pop(state.execution_id, None)
+        self._waiting.put(state.execution_id, {})
         for attempt_id in state.attempts:
             self._attempts.pop(attempt_id, None)
 
@@ -299,23 +335,9 @@ class Engine:
             member.session.assign(assignment(state, attempt))
 
     async def _load(self, execution_id: str) -> Actor:
-        recorded: list[ev.Recorded] = []
-        head = log.GENESIS
-        while True:
-            stored = await self._store.events(
-                execution_id, from_seq=len(recorded) + 1, limit=EVENTS_PER_READ
-            )
-            recorded += log.read(stored)
-            head = stored[-1].hash if stored else head
-            if len(stored) < EVENTS_PER_READ:
-                break
-        if not recorded:
-            raise NotFound(f"there is no execution {execution_id}")
+        fresh = await read(self._store, execution_id)
         # Another caller may have loaded it while this one was reading.
-        if actor := self._actors.get(execution_id):
-            return actor
-        state = fold(None, recorded)
-        return Actor(state, head, written=state)
+        return self._actors.get(execution_id) or fresh
 
     # Background work
 
@@ -329,15 +351,15 @@ class Engine:
         if actor and actor.unwritten:
             self._spawn(self._advance_quietly(execution_id))
 
-    async def _advance_quietly(self, execution_id: str, *, its_turn: bool = False) -> None:
+    async def _advance_quietly(
+        self, execution_id: str, turn: Collection[str] | None = None
+    ) -> None:
         """Moves an execution on; a store that does not answer is asked again later."""
         actor = self._actors.get(execution_id)
         if actor is None:
             return
         try:
-            async with actor.lock:
-                change = Change(actor, actor.state, [])
-                await self._move(change, self._clock(), its_turn=its_turn)
+            await self._to_its_end(self._go_on(actor, turn))
         except OpsConductorError as exc:
             LOG.warning(
                 "execution %s could not move on and is tried again: %s", execution_id, exc.message
@@ -346,42 +368,28 @@ class Engine:
                 RETRY_AFTER_STORE_ERROR,
                 lambda: self._spawn(self._advance_quietly(execution_id)),
             )
+        except Exception:
+            # One execution that cannot be worked with must not keep all others from moving.
+            LOG.exception("execution %s cannot move on", execution_id)
+
+    async def _go_on(self, actor: Actor, turn: Collection[str] | None) -> Execution:
+        async with actor.lock:
+            await self._remove_doubt(actor)
+            return await self._move(Change(actor, actor.state, []), self._clock(), turn)
 
     async def _run_deadlines(self) -> None:
         """Asks executions again when one of their times has come."""
         while True:
-            self._wake_timer.clear()
-            wait = None
-            if self._deadlines:
-                wait = (self._deadlines[0][0] - self._clock()).total_seconds()
-                if wait <= 0:
-                    _, execution_id = heapq.heappop(self._deadlines)
-                    if actor := self._actors.get(execution_id):
-                        actor.timer = None
-                    await self._advance_quietly(execution_id)
-                    continue
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake_timer.wait()
-            except TimeoutError:
-                continue
+            execution_id = await self._timers.next()
+            if actor := self._actors.get(execution_id):
+                actor.timer = None
+            await self._advance_quietly(execution_id)
 
     async def _run_placement(self) -> None:
         """Places everything that waits, fairly over all executions, whenever something is free."""
         while True:
             await self._wake_placement.wait()
             self._wake_placement.clear()
-            for execution_id in self._next_turns():
-                await self._advance_quietly(execution_id, its_turn=True)
-
-    def _next_turns(self) -> list[str]:
-        """Returns the waiting executions that would get an agent now, most urgent first."""
-        now = self._clock()
-        ready = [
-            item
-            for execution_id in self._waiting
-            if (actor := self._actors.get(execution_id)) is not None
-            for item in ready_steps(actor.state, now)
-        ]
-        placement = place(ready, self._fleet.views(), self._fleet.holds)
-        return list(dict.fromkeys(grant.step.execution_id for grant in placement.grants))
+            turns = self._waiting.next_turns(self.open_states(), self._fleet, self._clock())
+            for execution_id, step_ids in turns.items():
+                await self._advance_quietly(execution_id, step_ids)

@@ -106,6 +106,8 @@ class Enrolment:
         """Returns a fresh certificate for a known agent."""
         if member.quarantined:
             raise PermissionDenied(f"agent {member.name} is quarantined: {member.quarantined}")
-        return self._authority.agent_certificate(
+        certificate = self._authority.agent_certificate(
             csr, member.agent_id, member.tenant, CERTIFICATE_TTL
         )
+        await self._agents.renewed(member, self._clock() + CERTIFICATE_TTL)
+        return certificate

@@ -34,6 +34,8 @@ class Member:
     methods: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     capacity: int = 0
+    journal_id: str = ""
+    """Of the journal it had when it last connected; another one means that it has forgotten."""
     last_seen: datetime | None = None
     session: Session | None = None
     suspect: bool = False
@@ -59,6 +61,7 @@ class Member:
         self.methods = frozenset(introduction.methods)
         self.labels = dict(introduction.labels)
         self.capacity = introduction.capacity
+        self.journal_id = introduction.journal_id
 
     def view(self) -> AgentView:
         """Returns the agent as placement sees it."""

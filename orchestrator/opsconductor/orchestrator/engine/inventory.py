@@ -82,7 +82,7 @@ class Inventory:
         lines = None
         document: Any = source
         if isinstance(source, bytes):
-            document, lines, unreadable = yaml_document.load(
+            document, lines, unreadable = yaml_document.load_collection(
                 source, max_bytes=MAX_DOCUMENT_BYTES, too_large="INVENTORY_TOO_LARGE"
             )
             if unreadable:

@@ -76,6 +76,8 @@ class Introduction:
 class Session(Protocol):
     """An agent's open control stream, as the engine uses it; every call returns at once."""
 
+    epoch: int
+
     def assign(self, assignment: Assignment) -> None:
         """Queues work for the agent."""
 

@@ -101,7 +101,6 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         session = AgentSession()
         said = _introduction(hello)
         member = await self._agents.connect(member.agent_id, said, session)
-        session.epoch = member.session_epoch
         yield _welcome(member, self._store.incarnation)
         reader = asyncio.create_task(self._read(member, session, frames, said))
         expiry = self._end_with_certificate(session, context)

@@ -132,6 +132,7 @@ def step_preview(step: CompiledStep, fleet: Sequence[AgentView]) -> pb.StepPrevi
         estimate=wire.duration(step.estimate),
         needs=list(step.needs),
         approval=step.approval,
+        inputs=wire.struct(body["inputs"]),
     )
 
 
