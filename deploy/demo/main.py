@@ -9,15 +9,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import scenes
 from stage import Stage
 from world import World
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 
 def main() -> int:
     """Plays all scenes; returns the exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     interactive = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("YES") != "1"
     stage = Stage(interactive=interactive)
     keep = False
@@ -33,7 +38,14 @@ def main() -> int:
         except KeyboardInterrupt:
             stage.say("\ninterrupted: cleaning up")
             return 130
+        except (OSError, RuntimeError) as error:
+            stage.say(f"the demo could not be set up: {error}")
+            return 1
     return 0 if stage.all_true else 1
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

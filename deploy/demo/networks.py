@@ -1,4 +1,4 @@
-"""Two segments that cannot see each other: namespaces where they can be made, else loopback.
+"""Two segments that cannot see each other: network namespaces if they can be made, else loopback.
 
 Each namespace is joined to this machine by one veth pair and has no route to anywhere else. Agents
 in a namespace reach the orchestrator through a forwarder on the pair's near end.
@@ -7,14 +7,15 @@ in a namespace reach the orchestrator through a forwarder on the pair's near end
 from __future__ import annotations
 
 import os
-import select
+import re
 import shutil
-import socket
 import subprocess
-import threading
+import sys
 from contextlib import suppress
+from pathlib import Path
 
-_THIRD = {"dmz": 1, "office": 2}
+_NAMESPACES = Path("/run/netns")
+_OURS = re.compile(r"opsc-(\d+)-\w+")
 
 
 class Networks:
@@ -23,14 +24,20 @@ class Networks:
     def __init__(self) -> None:
         self.isolated = False
         self.names: list[str] = []
-        self._forwarders: list[Forwarder] = []
+        self._forwarders: list[subprocess.Popen[bytes]] = []
         self._segments: list[str] = []
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the forwarders."""
+        return [forwarder.pid for forwarder in self._forwarders]
+
     def build(self, segments: list[str]) -> None:
-        """Makes a namespace per segment if that is possible here."""
+        """Makes a namespace for each segment if that is possible here."""
         self._segments = segments
-        if not shutil.which("ip"):
+        if not shutil.which("ip") or os.geteuid() != 0:
             return
+        _remove_abandoned()
         try:
             for segment in segments:
                 self._make(segment)
@@ -41,82 +48,81 @@ class Networks:
 
     def address(self, segment: str) -> str:
         """Returns the address of a segment's host."""
-        octet = _THIRD[segment]
-        return f"10.199.{octet}.2" if self.isolated else f"127.0.0.{octet + 1}"
+        return f"{self._net(segment)}.2" if self.isolated else f"127.0.0.{self._octet(segment)}"
 
     def inside(self, segment: str) -> list[str]:
         """Returns the words that run a command inside a segment."""
         return ["ip", "netns", "exec", self._name(segment)] if self.isolated else []
 
-    def endpoint(self, segment: str, server: str) -> str:
+    def endpoint(self, segment: str, server: str, owner: Path) -> str:
         """Returns where a segment reaches a server that listens on this machine's loopback."""
         if not self.isolated:
             return server
         host, _, port = server.rpartition(":")
-        near = f"10.199.{_THIRD[segment]}.1"
-        forwarder = Forwarder((near, 0), (host, int(port)))
+        near = f"{self._net(segment)}.1"
+        program = str(Path(__file__).parent / "forwarder.py")
+        forwarder = subprocess.Popen(
+            [sys.executable, program, near, host, port, str(owner)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._forwarders.append(forwarder)
-        forwarder.start()
-        return f"{near}:{forwarder.port}"
+        if forwarder.stdout is None:
+            raise RuntimeError("the forwarder has no output")
+        with forwarder.stdout:
+            return f"{near}:{int(forwarder.stdout.readline())}"
 
     def remove(self) -> None:
         """Removes what was made."""
         for forwarder in self._forwarders:
-            forwarder.stop()
+            forwarder.terminate()
+            forwarder.wait()
         for name in self.names:
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
         self.names = []
         self.isolated = False
 
+    def _octet(self, segment: str) -> int:
+        # By process id: two demos at a time do not get into each other's way.
+        return 2 + os.getpid() % 120 * 2 + self._segments.index(segment)
+
+    def _net(self, segment: str) -> str:
+        return f"10.199.{self._octet(segment)}"
+
     def _name(self, segment: str) -> str:
         return f"opsc-{os.getpid()}-{segment}"
 
     def _make(self, segment: str) -> None:
-        name, octet = self._name(segment), _THIRD[segment]
-        stem = f"oc{os.getpid() % 100000}{segment[0]}"
-        near, far = f"{stem}h", f"{stem}n"
+        name, net = self._name(segment), self._net(segment)
+        link = f"oc{os.getpid() % 1_000_000}{segment[0]}"
+        near, far = f"{link}h", f"{link}n"
         _ip("netns", "add", name)
         self.names.append(name)
         _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
-        _ip("addr", "add", f"10.199.{octet}.1/30", "dev", near)
+        _ip("addr", "add", f"{net}.1/30", "dev", near)
         _ip("link", "set", near, "up")
-        _ip("-n", name, "addr", "add", f"10.199.{octet}.2/30", "dev", far)
+        _ip("-n", name, "addr", "add", f"{net}.2/30", "dev", far)
         _ip("-n", name, "link", "set", far, "up")
         _ip("-n", name, "link", "set", "lo", "up")
 
 
-class Forwarder(threading.Thread):
-    """Passes TCP connections on, bytes as they are."""
+def _remove_abandoned() -> None:
+    """Removes namespaces of demos that were killed and have no process left in them."""
+    with suppress(OSError):
+        for path in _NAMESPACES.iterdir():
+            made = _OURS.fullmatch(path.name)
+            if made and not Path(f"/proc/{made[1]}").exists() and not _inhabited(path.name):
+                subprocess.run(
+                    ["ip", "netns", "delete", path.name], check=False, capture_output=True
+                )
 
-    def __init__(self, listen: tuple[str, int], to: tuple[str, int]) -> None:
-        super().__init__(daemon=True)
-        self._server = socket.create_server(listen)
-        self._to = to
-        self.port: int = self._server.getsockname()[1]
 
-    def run(self) -> None:
-        """Accepts until stopped."""
-        with suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                threading.Thread(target=self._pass, args=(client,), daemon=True).start()
-
-    def stop(self) -> None:
-        """Stops accepting."""
-        with suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-    def _pass(self, client: socket.socket) -> None:
-        with client, suppress(OSError), socket.create_connection(self._to, timeout=5) as upstream:
-            upstream.settimeout(None)
-            ends = {client: upstream, upstream: client}
-            while True:
-                for source in select.select(list(ends), [], [])[0]:
-                    data = source.recv(65536)
-                    if not data:
-                        return
-                    ends[source].sendall(data)
+def _inhabited(name: str) -> bool:
+    """Tells whether a process runs in a namespace, as in a demo that was kept running."""
+    words = ["ip", "netns", "pids", name]
+    return bool(subprocess.run(words, check=False, capture_output=True).stdout.strip())
 
 
 def _ip(*words: str) -> None:

@@ -8,17 +8,23 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opsconductor.rpc import sshsig
 
-if TYPE_CHECKING:
-    from stage import Stage
-
 PORT = 2222
 WEB_PORT = 8088
+
+_PROBE = """
+import socket, sys, time
+for _ in range(300):
+    try:
+        sys.exit(socket.create_connection((sys.argv[1], int(sys.argv[2])), 1).close())
+    except OSError:
+        time.sleep(0.05)
+sys.exit(1)
+"""
 
 _SSHD_CONFIG = """\
 Port {port}
@@ -63,23 +69,18 @@ esac
 
 
 def find_sshd() -> str:
-    """Returns the path of the OpenSSH server; empty when it is not installed."""
-    return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
+    """Returns the path of the OpenSSH server; empty when it is not there or would refuse us."""
+    path = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
+    return "" if _account_is_locked(getpass.getuser()) else path
 
 
-def offer_sshd(stage: Stage) -> str:
-    """Installs openssh-server when the visitor, YES=1 or CI agrees; returns its path or nothing."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return ""
-    agreed = os.environ.get("YES") == "1" or os.environ.get("CI") == "true"
-    if not agreed and not stage.ask("install openssh-server, for real SSH hosts?"):
-        return ""
-    stage.say("installing openssh-server …")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "--no-install-recommends", "openssh-server"]
-    for words in (["apt-get", "update"], install):
-        subprocess.run(words, env=environment, capture_output=True, check=False)
-    return find_sshd()
+def _account_is_locked(user: str) -> bool:
+    """Tells whether sshd would see a locked account; where it may not look, it does not mind."""
+    try:
+        entries = Path("/etc/shadow").read_text().splitlines()
+    except OSError:
+        return False
+    return any(entry.startswith(f"{user}:!") for entry in entries)
 
 
 class SshHost:
@@ -91,6 +92,8 @@ class SshHost:
         self.address = address
         self.user = getpass.getuser()
         self._sshd = sshd
+        self._port = PORT if address.startswith("10.") else _free_port(address)
+        self._web_port = WEB_PORT if address.startswith("10.") else _free_port(address)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -106,10 +109,10 @@ class SshHost:
     @property
     def web_url(self) -> str:
         """Where the host's web service answers."""
-        return f"http://{self.address}:{WEB_PORT}/"
+        return f"http://{self.address}:{self._web_port}/"
 
     def start(self, inside: list[str]) -> None:
-        """Makes keys and files and starts the server; returns when it listens."""
+        """Makes keys and files and starts both servers; ``ready`` tells when they answer."""
         self.folder.mkdir(parents=True)
         (self.folder / "www").mkdir()
         (self.folder / "www" / "index.html").write_text(f"{self.name}\n")
@@ -119,19 +122,29 @@ class SshHost:
         webctl = self.folder / "webctl"
         webctl.write_text(
             _WEBCTL.format(
-                folder=self.folder, python=sys.executable, web_port=WEB_PORT, address=self.address
+                folder=self.folder,
+                python=sys.executable,
+                web_port=self._web_port,
+                address=self.address,
             )
         )
         webctl.chmod(0o755)
-        self._process = subprocess.Popen(
-            [*inside, *self._server()],
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / "ssh.log").open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._wait(inside)
+        with (self.folder / "ssh.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [*inside, *self._server()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.control("start", inside)
+
+    def ready(self, inside: list[str]) -> None:
+        """Returns when the SSH server listens; raises RuntimeError with its log otherwise."""
+        words = [*inside, sys.executable, "-c", _PROBE, self.address, str(self._port)]
+        if subprocess.run(words, capture_output=True, check=False).returncode:
+            log = (self.folder / "ssh.log").read_text()
+            raise RuntimeError(f"the SSH server of {self.name} does not listen: {log}")
 
     def control(self, action: str, inside: list[str]) -> None:
         """Calls the host's service command from outside of OpsConductor."""
@@ -150,7 +163,7 @@ class SshHost:
             "name": self.name,
             "type": "linux_server",
             "address": self.address,
-            "port": PORT,
+            "port": self._port,
             "segment": segment,
             "connection": "ssh",
             "credential": f"{self.name}-login",
@@ -175,11 +188,13 @@ class SshHost:
     def _server(self) -> list[str]:
         if not self._sshd:
             stand_in = str(Path(__file__).parent / "ssh_stand_in.py")
-            return [sys.executable, stand_in, self.address, str(PORT), str(self.folder)]
+            return [sys.executable, stand_in, self.address, str(self._port), str(self.folder)]
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         config = self.folder / "sshd_config"
-        config.write_text(_SSHD_CONFIG.format(port=PORT, address=self.address, folder=self.folder))
+        config.write_text(
+            _SSHD_CONFIG.format(port=self._port, address=self.address, folder=self.folder)
+        )
         return [self._sshd, "-D", "-e", "-f", str(config)]
 
     def _make_key(self, name: str) -> str:
@@ -190,20 +205,7 @@ class SshHost:
         path.with_suffix(".pub").write_text(public + "\n")
         return public
 
-    def _wait(self, inside: list[str]) -> None:
-        probe = f"import socket; socket.create_connection(({self.address!r}, {PORT}), 1)"
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            if inside:
-                words = [*inside, sys.executable, "-c", probe]
-                if subprocess.run(words, capture_output=True, check=False).returncode == 0:
-                    return
-            else:
-                try:
-                    socket.create_connection((self.address, PORT), 1).close()
-                except OSError:
-                    time.sleep(0.05)
-                    continue
-                return
-        log = (self.folder / "ssh.log").read_text()
-        raise RuntimeError(f"the SSH server of {self.name} does not listen: {log}")
+
+def _free_port(address: str) -> int:
+    with socket.create_server((address, 0)) as server:
+        return int(server.getsockname()[1])

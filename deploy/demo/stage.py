@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
     from world import World
 
+_TITLE = 64
 _COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
 def _paint(code: str, text: str) -> str:
     return f"\033[{code}m{text}\033[0m" if _COLOUR else text
+
+
+class Declined(Exception):
+    """The visitor was asked and said no."""
 
 
 @dataclass
@@ -51,6 +56,8 @@ class Stage:
         started = time.monotonic()
         try:
             scene(self, world)
+        except Declined:
+            self.say("  You said no, so nothing ran; the scene ends here.")
         except Exception as exc:  # noqa: BLE001 - the demo goes on and says what broke
             self.claim(f"the scene plays to its end ({type(exc).__name__}: {exc})", held=False)
         self.seconds[title] = time.monotonic() - started
@@ -90,9 +97,9 @@ class Stage:
         for title, seconds in self.seconds.items():
             mine = [claim for claim in self.claims if claim.scene == title]
             held = sum(claim.held for claim in mine)
-            colour = "32" if held == len(mine) else "31"
-            score = _paint(colour, f"{held}/{len(mine)}".rjust(6))
-            print(f"{title[:64]:<64} {score} {seconds:6.1f}s")
+            score = _paint("32" if held == len(mine) else "31", f"{held}/{len(mine)}".rjust(6))
+            name = title if len(title) <= _TITLE else f"{title[: _TITLE - 1]}…"
+            print(f"{name:<{_TITLE}} {score} {seconds:6.1f}s")
         total = sum(self.seconds.values())
         verdict = "everything shown is true" if self.all_true else "NOT everything shown is true"
         print(f"{verdict}; the scenes took {total:.1f} s", flush=True)

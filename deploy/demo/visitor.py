@@ -10,11 +10,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stage import Declined
-
 from opsconductor.client.context import Context
 from opsconductor.client.result import execution_result
 from opsconductor.client.sync_client import SyncClient
+from stage import Declined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,15 +97,16 @@ class Visitor:
         """Opens the Python client."""
         return SyncClient(Context.load(self.data / "context.yaml"))
 
-    def latest(self) -> str:
-        """Returns the id of the newest execution."""
+    def latest(self, state: str = "") -> str:
+        """Returns the id of the newest execution, of all or of a state; "" when there is none."""
         with self.client() as client:
-            return client.list(page_size=1).executions[0].execution_id
+            found = client.list(states=(state,) if state else (), page_size=1).executions
+        return found[0].execution_id if found else ""
 
-    def result(self, execution_id: str) -> dict[str, Any]:
-        """Returns the result object of an execution."""
+    def result(self, execution_id: str = "") -> dict[str, Any]:
+        """Returns the result object of an execution, of the newest without an id."""
         with self.client() as client:
-            return execution_result(client.get(execution_id))
+            return execution_result(client.get(execution_id or self.latest()))
 
     def plan(self, name: str, text: str) -> Path:
         """Writes a plan file and returns it."""

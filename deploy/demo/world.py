@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from networks import Networks
+from opsconductor.v1.agent_admin_service_pb2 import AGENT_STATE_ONLINE
 from ssh_hosts import SshHost, find_sshd
 from traces import TraceReceiver
 from visitor import BIN, Visitor
-
-from opsconductor.v1.agent_admin_service_pb2 import AGENT_STATE_ONLINE
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,6 +62,8 @@ class World(Visitor):
             **super().environment,
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.traces.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
+            # Kept running, the demo has no receiver any more; stopping must not wait for it.
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
         }
 
     def build(self) -> None:
@@ -80,7 +81,7 @@ class World(Visitor):
         self._import_workstations()
         self.wait(lambda: self._online() > len(SEGMENTS), "all agents are connected")
         where = "network namespaces" if self.networks.isolated else "loopback addresses"
-        kind = "OpenSSH" if sshd else "asyncssh servers stand in, sshd is not installed"
+        kind = "OpenSSH" if sshd else "asyncssh servers stand in: no sshd lets us in here"
         self.stage.say(
             f"ready in {time.monotonic() - started:.1f} s: one orchestrator, 3 agents, "
             f"segments dmz and office on {where}, 2 SSH hosts ({kind})"
@@ -149,8 +150,9 @@ class World(Visitor):
         folder = self.folder / f"agent-{segment}"
         folder.mkdir(mode=0o700)
         self._write_credentials(folder / "credentials.yaml", self.hosts[segment])
-        endpoint = self.networks.endpoint(segment, self._endpoint())
-        traces = self.networks.endpoint(segment, self.traces.endpoint.removeprefix("http://"))
+        endpoint = self.networks.endpoint(segment, self._endpoint(), self.folder)
+        receiver = self.traces.endpoint.removeprefix("http://")
+        traces = self.networks.endpoint(segment, receiver, self.folder)
         with (self.folder / f"agent-{segment}.log").open("wb") as log:
             agent = subprocess.Popen(
                 [
@@ -197,7 +199,7 @@ class World(Visitor):
         return str(json.loads((self.data / "context.yaml").read_text())["endpoint"])
 
     def _write_record(self) -> None:
-        pids = [agent.pid for agent in self._agents]
+        pids = [*(agent.pid for agent in self._agents), *self.networks.pids]
         pids += [host.pid for host in self.hosts.values() if host.pid]
         record = {
             "pids": pids,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 import grpc
+
 from bench.measure import median, times
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ async def grpc_round_trip(samples: int) -> float:
             yield message
 
     server = grpc.aio.server()
-    handler = grpc.stream_stream_rpc_method_handler(echo)
+    handler: Any = grpc.stream_stream_rpc_method_handler(echo)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("bench.Echo", {"Echo": handler}),)
     )
@@ -35,7 +36,7 @@ async def grpc_round_trip(samples: int) -> float:
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call = channel.stream_stream("/bench.Echo/Echo")()
+            call: Any = channel.stream_stream("/bench.Echo/Echo")()
 
             async def there_and_back() -> None:
                 await call.write(b"x" * 200)

@@ -58,7 +58,8 @@ def sequence() -> float:
 
     start = time.perf_counter()
     chain(*(run.s() for _ in range(SIZE["steps"])))().get(timeout=120, interval=0.001)
-    return (time.perf_counter() - start) / SIZE["steps"]
+    steps: int = SIZE["steps"]
+    return (time.perf_counter() - start) / steps
 
 
 def measure() -> dict[str, Any]:

@@ -17,13 +17,13 @@ FOLDER = sys.argv[2]
 CONCURRENCY = 10
 
 
-@DBOS.step()
+@DBOS.step()  # type: ignore[untyped-decorator]
 def run() -> int:
     """Runs the command of the jobs."""
     return subprocess.run(["true"], check=True).returncode
 
 
-@DBOS.workflow()
+@DBOS.workflow()  # type: ignore[untyped-decorator]
 def workflow(steps: int) -> int:
     """Runs some steps in order, each recorded."""
     return sum(run() for _ in range(steps))

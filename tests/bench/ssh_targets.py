@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncssh
+
 from helpers.sshd import INSTALL_HINT, SSHD, free_port
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _LISTENERS = 12
 _CONFIG = """\
 {listen}
 HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/authorizedmake_keys
+AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
 UsePAM no
 StrictModes no
@@ -34,6 +35,7 @@ PermitRootLogin yes
 PrintMotd no
 MaxStartups 1000
 LogLevel ERROR
+SetEnv HOME={folder}
 """
 
 
@@ -57,7 +59,7 @@ class SshTargets:
                 "port": self.port,
                 "connection": "ssh",
                 "credential": "bench-login",
-                "hostmake_keys": [self.host_key],
+                "host_keys": [self.host_key],
             }
             for number, address in enumerate(self.addresses)
         ]

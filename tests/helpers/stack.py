@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.embedded_context import OPSCTL, SCRIPTS
@@ -19,6 +18,7 @@ from opsconductor.client.sync_client import SyncClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 ENDED = frozenset(
     {

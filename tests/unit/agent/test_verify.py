@@ -155,7 +155,7 @@ def test_bytes_of_any_kind_are_refused(junk: bytes, which: int) -> None:
     fields: list[dict[str, Any]] = [
         {"body": junk},
         {"manifest": junk},
-        {"late_inputs": junk or b"x"},
+        {"late_inputs": junk if junk not in (b"", b"{}") else b"x"},
     ]
     assert refused(replace(order, **fields[which]), trust)
 

@@ -224,6 +224,39 @@ def test_a_preview_tells_by_its_exit_code_whether_the_plan_can_run(
     assert json.loads(result.stdout)["error"]["reason"] == "PLAN_INVALID"
 
 
+def test_a_step_is_headed_by_its_call_and_scripts_are_whole_only_on_request(
+    opsctl: Opsctl, script: Script, tmp_path: Path
+) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text("steps: []")
+    script.preview.steps.add(step_id="one", tool="write_file", command="sh -c 'set -u\nmv a b'")
+    script.preview.steps[0].inputs.update({"path": "/etc/motd", "content": "a\nb\n"})
+    short = opsctl("plan", "-f", str(file)).stdout
+    assert 'write_file content="a\\nb\\n" path=/etc/motd' in short
+    assert "sh -c 'set -u … (2 lines, --full shows them)" in short
+    assert "mv a b" not in short
+    assert "mv a b" in opsctl("plan", "-f", str(file), "--full").stdout
+
+
+def test_an_approver_can_see_scripts_whole_and_the_inputs_that_are_signed(
+    opsctl: Opsctl, script: Script
+) -> None:
+    script.asks_for_approval()
+    assert script.approval is not None
+    script.approval.steps[0].command = "sh -c 'first\nsecond'"
+    script.approval.steps[0].inputs.update({"a": "a lie"})
+    short = opsctl("approvals", "show", APPROVAL).stdout
+    assert "x a=1" in short
+    assert "second" not in short
+    assert "second" in opsctl("approvals", "show", APPROVAL, "--full").stdout
+
+
+def test_undo_attempts_do_not_count_as_attempts(opsctl: Opsctl, filled: Script) -> None:
+    lines = opsctl("runs", "get", EXECUTION).stdout.splitlines()
+    row = next(line for line in lines if line.startswith("one ")).split()
+    assert row[-2:] == ["1", "EXIT_CODE"]
+
+
 def test_approving_signs_and_rejecting_needs_a_reason(opsctl: Opsctl, script: Script) -> None:
     script.asks_for_approval()
     result = opsctl("approvals", "approve", APPROVAL)

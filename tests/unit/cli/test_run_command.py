@@ -143,7 +143,7 @@ def read(script: Script) -> Script:
     step.risk.risk_class = plans.RISK_CLASS_READ_ONLY
     step.output.struct_value.update({"items": [{"name": "a"}], "size_bytes": 2048})
     step.attempts.add(stdout_bytes=4, stderr_bytes=8)
-    for stream, data in (("STDOUT", b"raw\n"), ("STDERR", b"warning\n")):
+    for stream, data in (("STDOUT", b"raw\n"), ("STDERR", b"size_bytes=2048\nwarning\n")):
         script.pieces.append(
             executions.ReadOutputResponse(
                 step_id="one",
@@ -160,7 +160,7 @@ def test_a_single_read_is_answered_with_its_data_and_what_it_complained_about(
     lines = opsctl("run", "-f", plan).stdout.splitlines()
     assert "size  2.0 KiB" in lines
     assert "NAME" in lines
-    assert "one ! warning" in lines
+    assert [line for line in lines if line.startswith("one !")] == ["one ! warning"]
     assert "one | raw" not in lines
 
 

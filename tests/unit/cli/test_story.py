@@ -34,7 +34,11 @@ def told(story: Story, *items: executions.WatchResponse | executions.ReadOutputR
     return "\n".join(line.text for line in lines)
 
 
-GRANTED = {"kind": "forward", "number": 1, "routing_reason": "web-1 serves segment dmz and so on"}
+GRANTED: dict[str, Any] = {
+    "kind": "forward",
+    "number": 1,
+    "routing_reason": "web-1 serves segment dmz and so on",
+}
 
 
 def test_a_change_that_is_taken_back_reads_like_a_log() -> None:

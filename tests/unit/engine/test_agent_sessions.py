@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from opsconductor.orchestrator.domain import commands
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.check import check_plan
 from opsconductor.orchestrator.domain.compile import compile_plan
+from opsconductor.orchestrator.domain.execution import Execution
 from opsconductor.orchestrator.domain.policy import EMBEDDED_POLICY
 from opsconductor.orchestrator.domain.states import ExecutionState, StepState
 from opsconductor.orchestrator.engine import agents as agents_module
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
 REGISTRY = Registry.load()
 CHANGE = {"id": "one", "tool": "run_command", "inputs": {"argv": ["touch", "/tmp/x"]}}
 READ = {"id": "one", "tool": "check_disk_space", "inputs": {"path": "/"}}
+
+
+def _approve(approval_id: str, state: Execution, now: datetime) -> commands.Events:
+    return commands.decide(state, approval_id, "approve", "alice", "", now)
 
 
 @dataclass
@@ -107,12 +113,8 @@ class House:
         )
         state = await self.engine.begin(submitted)
         for request in state.pending_approvals():
-            state = await self.engine.command(
-                "exec_1",
-                lambda state, now, request=request: commands.decide(
-                    state, request.approval_id, "approve", "alice", "", now
-                ),
-            )
+            decide = partial(_approve, request.approval_id)
+            state = await self.engine.command("exec_1", decide)
         return state
 
     async def state(self) -> Execution:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
+from opsconductor.agent.session import tasks
 from opsconductor.agent.session.frames import (
     hello_message,
     hello_reports,
@@ -111,7 +111,7 @@ class ControlSession:
                 if loop.time() - heard >= silence:
                     raise SessionLost(f"the orchestrator has been silent for {silence:g} s")
         finally:
-            await _ended(read, writer)
+            await tasks.end(read, writer)
 
     async def _why_it_ended(self, writer: asyncio.Task[None], read: asyncio.Task[Any]) -> NoReturn:
         writer.result()
@@ -176,11 +176,3 @@ def _name(frame: Any) -> str:
     if frame is grpc.aio.EOF:
         return "the end of the stream"
     return frame.WhichOneof("frame") or "a frame this agent does not know"
-
-
-async def _ended(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError, grpc.RpcError, Exception):
-            await task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import ssl
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from opsconductor.agent.record_log import JournalFailed
+from opsconductor.agent.session import tasks
 from opsconductor.agent.session.control import ControlSession
 from opsconductor.agent.session.outputs import OutputSender
 from opsconductor.rpc.errors import OpsConductorError, StaleEpoch, StoreRegressed
@@ -80,7 +80,12 @@ class Link:
         """Connects for ever, with growing and random waits between failures, until cancelled."""
         wait = FIRST_WAIT
         while True:
-            welcomed = await self._once()
+            try:
+                welcomed = await self._once()
+            except asyncio.CancelledError:
+                if tasks.cancelled_from_outside():
+                    raise
+                welcomed = False  # a call of the session was cancelled, not the agent
             wait = FIRST_WAIT if welcomed else min(wait * 2, LONGEST_WAIT)
             # Full jitter: after an outage the fleet must not come back in one moment.
             await asyncio.sleep(random.uniform(0, wait))  # noqa: S311 - not a secret
@@ -130,11 +135,7 @@ class Link:
             for task in done:
                 task.result()
         finally:
-            for task in (control, renewal, output):
-                task.cancel()
-            for task in (control, renewal, output):
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+            await tasks.end(control, renewal, output)
 
     def _report_failure(self, exc: BaseException) -> None:
         """Logs why there is no session; the same complaint only once in a row."""

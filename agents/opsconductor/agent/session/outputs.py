@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from opsconductor.agent.session import tasks
 from opsconductor.agent.session.frames import STREAM_NAMES, STREAM_VALUES
 from opsconductor.agent.session.outbox import write
 from opsconductor.rpc.errors import NotFound, NotYourAttempt, OutputConflict
@@ -61,10 +61,7 @@ class OutputSender:
             await reader
         finally:
             call.cancel()
-            for task in (sender, reader):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, grpc.RpcError):
-                    await task
+            await tasks.end(sender, reader)
 
     async def _send(self, call: Any) -> None:
         while True:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opsconductor.cli.escape import escape_name
+from opsconductor.cli.lines import OutputLines
 from opsconductor.cli.plain import plain
 from opsconductor.cli.structured import column_order, is_structured, show_data
 from opsconductor.v1 import execution_service_pb2 as executions
 from opsconductor.v1 import plan_service_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from opsconductor.cli.terminal import Terminal
     from opsconductor.client.sync_client import SyncClient
-    from opsconductor.v1.execution_service_pb2 import Execution, StepStatus
+    from opsconductor.v1.execution_service_pb2 import Execution, ReadOutputResponse
 
 
 def answer_order(client: SyncClient, execution: Execution) -> list[str] | None:
@@ -61,18 +62,29 @@ def _show_only(
 
     step = execution.steps[0]
     value = plain(step.output) if step.HasField("output") else None
-    answered = step.state == executions.STEP_STATE_COMPLETED and is_structured(value)
-    if answered:
+    if step.state == executions.STEP_STATE_COMPLETED and is_structured(value):
         show_data(terminal, value, order)
-    if _wrote(step):
-        pieces = client.read_output(execution.execution_id)
-        # Beside an answer only what a program complained about is news.
-        unseen = (executions.OUTPUT_STREAM_STDERR,) if answered else tuple(_STREAMS)
-        write_lines(terminal, (piece for piece in pieces if piece.stream in unseen))
+        if any(attempt.stderr_bytes for attempt in step.attempts):
+            _show_complaints(terminal, client.read_output(execution.execution_id), value)
+    elif any(attempt.stdout_bytes or attempt.stderr_bytes for attempt in step.attempts):
+        write_lines(terminal, client.read_output(execution.execution_id))
 
 
-_STREAMS = (executions.OUTPUT_STREAM_STDOUT, executions.OUTPUT_STREAM_STDERR)
+def _show_complaints(
+    terminal: Terminal, pieces: Iterable[ReadOutputResponse], answer: object
+) -> None:
+    """Writes standard error without the lines that are already part of the answer."""
+    lines = OutputLines()
+    for piece in pieces:
+        if piece.stream != executions.OUTPUT_STREAM_STDERR:
+            continue
+        for line in lines.add(piece):
+            _complain(terminal, line, answer)
+    for line in lines.finish():
+        _complain(terminal, line, answer)
 
 
-def _wrote(step: StepStatus) -> bool:
-    return any(attempt.stdout_bytes or attempt.stderr_bytes for attempt in step.attempts)
+def _complain(terminal: Terminal, line: str, answer: object) -> None:
+    name = line.partition(" ! ")[2].partition("=")[0]
+    if not (isinstance(answer, dict) and name in answer):
+        terminal.say(line)

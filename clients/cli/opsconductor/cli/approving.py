@@ -71,8 +71,8 @@ class Approver:
                 return
         approve_checked(self._client, checked, signer)
         self._terminal.note(
-            f"approved {approval_id} as {signer.name}: the policy '{self._context.policy}' of this "
-            "embedded deployment lets you approve your own plans"
+            f"signed as {signer.name}: the policy '{self._context.policy}' of this embedded "
+            "deployment lets you approve your own plans"
         )
 
 

@@ -81,13 +81,13 @@ def show_step_table(terminal: Terminal, execution: Execution) -> None:
     )
 
 
-def show_end(terminal: Terminal, execution: Execution) -> None:
-    """Writes how an execution ended, in a line, and every step that did not complete."""
+def show_end(terminal: Terminal, execution: Execution, *, why: bool = True) -> None:
+    """Writes how an execution ended, why unless that was said already, and what to do next."""
     status = status_of(execution)
     took = formats.between(execution.start_time, execution.end_time)
     text = f"{execution.execution_id} {status}" + (f" in {took}" if took else "")
     terminal.say(text, style=style_of(status) or "bold")
-    if execution.error_message:
+    if why and execution.error_message:
         terminal.say(f"  {execution.error_message}")
     show_next(terminal, execution)
 

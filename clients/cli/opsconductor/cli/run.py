@@ -244,5 +244,6 @@ def _report(session: Session, execution: Execution, *, wait: bool, output: optio
     else:
         if len(execution.steps) > 1:
             show_step_table(terminal, execution)
-        show_end(terminal, execution)
+        # A single step has just told by itself why it failed.
+        show_end(terminal, execution, why=len(execution.steps) != 1)
     raise typer.Exit(exit_codes.of_status(status) if wait else exit_codes.COMPLETED)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 4096
 """Width for pipes and files: rows must stay on one line for grep."""
+_NARROWEST_COLUMN = 9
 
 _STYLES = {
     "completed": "green",
@@ -123,10 +124,20 @@ class Terminal:
             self.say(f"{name.ljust(width)}  {indented}", style=(styles or {}).get(name, ""))
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Writes a table; words for states and risks get their colours."""
+        """Writes a table; words for states and risks get their colours.
+
+        A terminal too narrow for the columns gets a paragraph for each row instead.
+        """
         from rich.table import Table
         from rich.text import Text
 
+        if self.console.width < len(headers) * _NARROWEST_COLUMN:
+            for row in rows:
+                self.fields(
+                    [(name, escape_line(cell)) for name, cell in zip(headers, row, strict=True)]
+                )
+                self.say("")
+            return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for header in headers:
             table.add_column(Text(escape_line(header)), overflow="fold")

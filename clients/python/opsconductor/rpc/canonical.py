@@ -11,7 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 STEP_DOMAIN = "opsc/step/1"
 """Domain separation of step bodies."""
@@ -24,6 +27,8 @@ TOOL_DOMAIN = "opsc/tool/1"
 
 _MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 64
+_PLAIN = frozenset({str, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
 
 
 class CanonicalError(ValueError):
@@ -32,7 +37,7 @@ class CanonicalError(ValueError):
 
 def dumps(value: object) -> bytes:
     """Returns the canonical JSON bytes of a value; raises CanonicalError outside the profile."""
-    _check(value, 0)
+    _check(value)
     try:
         text = json.dumps(
             value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -45,12 +50,13 @@ def dumps(value: object) -> bytes:
 def loads(data: bytes) -> Any:
     """Reads JSON strictly: no duplicate keys, no NaN, no huge integers; raises CanonicalError."""
     try:
-        value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise CanonicalError(f"not strict JSON: {exc}") from exc
-    _check(value, 0)
+    _check(value)
+    if "\\u" in text:  # only an escape can spell a lone surrogate
+        _check_text(json.dumps(value, ensure_ascii=False))
     return value
 
 
@@ -60,11 +66,11 @@ def digest(domain: str, data: bytes) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise CanonicalError(f"duplicate key {key!r}")
-        result[key] = value
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise CanonicalError(f"duplicate key {twice!r}")
     return result
 
 
@@ -72,20 +78,37 @@ def _refuse_constant(name: str) -> Any:
     raise CanonicalError(f"{name} is not JSON")
 
 
-def _check(value: object, depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise CanonicalError(f"nested deeper than {_MAX_DEPTH}")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise CanonicalError(f"object key {key!r} is not a string")
-            _check_text(key)
-            _check(item, depth + 1)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _check(item, depth + 1)
-    else:
-        _check_scalar(value)
+def _check(value: object) -> None:
+    """Refuses what lies outside the profile, a level of nesting at a time.
+
+    It runs for every event and every message, so it looks at exact types first. Lone surrogates in
+    plain strings are left to the encoding.
+    """
+    level: list[Any] = [(value,)]
+    for _ in range(_MAX_DEPTH + 1):
+        deeper: list[Any] = []
+        for container in level:
+            for item in _items(container):
+                kind = type(item)
+                if kind in _PLAIN:
+                    continue
+                if kind in _CONTAINERS or isinstance(item, dict | list | tuple):
+                    deeper.append(item)
+                else:
+                    _check_scalar(item)
+        if not deeper:
+            return
+        level = deeper
+    raise CanonicalError(f"nested deeper than {_MAX_DEPTH}")
+
+
+def _items(container: Any) -> Iterable[Any]:
+    if not isinstance(container, dict):
+        return container  # type: ignore[no-any-return]
+    for key in container:
+        if not isinstance(key, str):
+            raise CanonicalError(f"object key {key!r} is not a string")
+    return container.values()
 
 
 def _check_scalar(value: object) -> None:

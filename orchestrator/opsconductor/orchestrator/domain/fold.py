@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain import fold_approvals, fold_ends, fold_steps
+from opsconductor.orchestrator.domain.changing import replace
 from opsconductor.orchestrator.domain.compiled import CompiledPlan
 from opsconductor.orchestrator.domain.execution import Execution
 from opsconductor.orchestrator.domain.moves import records

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain.changing import replace
 from opsconductor.orchestrator.domain.execution import Undo
 from opsconductor.orchestrator.domain.moves import move, move_step, moving, parse_time, show_gate
 from opsconductor.orchestrator.domain.states import (

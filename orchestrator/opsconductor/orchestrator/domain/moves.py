@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from opsconductor.orchestrator.domain.changing import replace
 from opsconductor.orchestrator.domain.execution import WAITS_FOR_PEOPLE, StepRecord
 from opsconductor.orchestrator.domain.states import (
     EXECUTION_TRANSITIONS,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.advance import next_deadline
@@ -35,6 +37,8 @@ LOG = logging.getLogger(__name__)
 
 LAZY_FLUSH = 0.05  # seconds; a start nobody waits for is written with the next commit or then
 RETRY_AFTER_STORE_ERROR = 1.0  # seconds
+ENDED_KEPT = 32
+"""Ended executions kept in memory: who waited for an end reads it right then."""
 
 
 class Engine:
@@ -54,6 +58,8 @@ class Engine:
         self._clock = clock
         self._on_finished = on_finished
         self._actors: dict[str, Actor] = {}
+        self._loaded: WeakValueDictionary[str, Actor] = WeakValueDictionary()
+        self._ended: deque[Actor] = deque(maxlen=ENDED_KEPT)
         self._attempts: dict[str, str] = {}
         self._waiting = Waiting()
         self._timers = Timers(clock)
@@ -145,7 +151,7 @@ class Engine:
 
     async def execution(self, execution_id: str) -> Execution:
         """Returns an execution, open or finished. Raises NotFound."""
-        actor = self._actors.get(execution_id)
+        actor = self._actors.get(execution_id) or self._loaded.get(execution_id)
         return actor.state if actor else (await self._load(execution_id)).state
 
     def open_states(self) -> Iterable[Execution]:
@@ -236,6 +242,9 @@ class Engine:
         for _, attempt_id in grants:
             self._send(change.state, change.state.attempts[attempt_id])
         self._act(change, now)
+        # Only now: before the commit nobody who gives out turns would find it.
+        if turn is None and self._waiting.passed_over(change.state.execution_id):
+            self._wake_placement.set()
         return change.state
 
     def _place(
@@ -250,7 +259,6 @@ class Engine:
             return []
         if turn is None and self._waiting.others(state.execution_id):
             turn = ()
-            self._wake_placement.set()
         mine = [item for item in ready if turn is None or item.step_id in turn]
         placement = place(mine, self._fleet.views(state.tenant), self._fleet.holds)
         reasons = {item.step_id: known.get(item.step_id, NOT_ITS_TURN) for item in ready}
@@ -300,7 +308,9 @@ class Engine:
             self._timers.put(deadline, state.execution_id)
 
     def _forget(self, state: Execution) -> None:
-        self._actors.pop(state.execution_id, None)
+        if actor := self._actors.pop(state.execution_id, None):
+            self._loaded[state.execution_id] = actor
+            self._ended.append(actor)
         self._waiting.put(state.execution_id, {})
         for attempt_id in state.attempts:
             self._attempts.pop(attempt_id, None)
@@ -336,8 +346,8 @@ class Engine:
 
     async def _load(self, execution_id: str) -> Actor:
         fresh = await read(self._store, execution_id)
-        # Another caller may have loaded it while this one was reading.
-        return self._actors.get(execution_id) or fresh
+        # Whoever else loaded it meanwhile has to share one lock.
+        return self._actors.get(execution_id) or self._loaded.setdefault(execution_id, fresh)
 
     # Background work
 

@@ -28,18 +28,12 @@ def chain(
     stored = []
     for item in recorded:
         name = ev.name_of(item.event)
-        data = ev.to_json(item.event)
-        line = canonical.dumps(
-            {
-                "execution_id": execution_id,
-                "seq": item.seq,
-                "time": item.at.isoformat(),
-                "type": name,
-                "data": data,
-            }
-        )
+        data = canonical.dumps(ev.to_json(item.event))
+        frame = {"execution_id": execution_id, "seq": item.seq, "time": item.at.isoformat()}
+        # "data" sorts before the other keys, so what is serialised already can stand there as is.
+        line = b'{"data":' + data + b"," + canonical.dumps({**frame, "type": name})[1:]
         previous = hashlib.sha256(CHAIN_DOMAIN + previous.encode() + line).hexdigest()
-        stored.append(StoredEvent(item.seq, name, item.at, canonical.dumps(data), previous))
+        stored.append(StoredEvent(item.seq, name, item.at, data, previous))
     return tuple(stored), previous
 
 

@@ -124,16 +124,16 @@ class Planner:
                 step=step.step_id,
                 field="target",
                 found=step.target_name or step.body["segment"] or "the agent's own host",
-                expected=why,
-                hint="start an agent there: `opsctl agents token create`",
+                expected="an agent that can reach it",
+                hint=f"{why}; start an agent there: `opsctl agents token create`",
             )
             for step in (*compiled.steps, *compiled.rollback)
             if (why := self.route(step, tenant))
         ]
         if faults:
             count = len(faults)
-            steps = "1 step has" if count == 1 else f"{count} steps have"
-            raise NoAgent(f"{steps} no agent that could run them", faults=faults)
+            steps = "1 step" if count == 1 else f"{count} steps"
+            raise NoAgent(f"no agent could run {steps} of the plan", faults=faults)
 
     async def assets(self, tenant: str) -> Mapping[str, Mapping[str, Any]]:
         """Returns the tenant's assets by name; read once until they change."""

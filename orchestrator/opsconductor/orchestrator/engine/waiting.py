@@ -32,6 +32,10 @@ class Waiting:
         """Tells whether anything of other executions waits."""
         return any(known != execution_id for known in self._reasons)
 
+    def passed_over(self, execution_id: str) -> bool:
+        """Tells whether a step of an execution waits only because others come first."""
+        return NOT_ITS_TURN in self.reasons(execution_id).values()
+
     def reasons(self, execution_id: str) -> Mapping[str, str]:
         """Returns why each waiting step of an execution waits."""
         return self._reasons.get(execution_id, {})

@@ -263,9 +263,9 @@ def test_a_changes_request_for_one_step_does_not_hold_another_back() -> None:
 def test_nobody_is_asked_about_a_step_that_cannot_run() -> None:
     late = {"service": "${{ steps.a.output.text }}"}
     gated = restart("b", inputs=late, approval={"expires": "1h"})
-    story = Story(compiled(look("a"), gated)).end("a", output={})
+    story = Story(compiled(look("a"), gated)).decide("approve", "bob").end("a", output={})
     assert (story.outcome, story.step("b")) == ("failed", "failed")
-    assert not story.state.approvals
+    assert [request.step_id for request in story.state.approvals.values()] == [""]
 
 
 def test_cancel_withdraws_what_was_asked() -> None:

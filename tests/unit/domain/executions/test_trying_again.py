@@ -196,8 +196,10 @@ def test_delays_are_bounded_repeatable_and_at_least_half_of_what_is_asked(
 def test_delays_grow_as_the_plan_says() -> None:
     retry = {"base_ms": 100, "increment_ms": 50, "factor": 3.0, "max_ms": 800, "jitter": False}
     waits = {
-        backoff: [delay({**retry, "backoff": backoff}, n, "") // timedelta(milliseconds=1)
-                  for n in (1, 2, 3, 9)]
+        backoff: [
+            delay({**retry, "backoff": backoff}, n, "") // timedelta(milliseconds=1)
+            for n in (1, 2, 3, 9)
+        ]
         for backoff in ("fixed", "linear", "exponential")
     }
     assert waits == {
