@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from opsconductor.orchestrator.domain.changing import replace
 from opsconductor.orchestrator.domain.states import (
     EXECUTION_OPEN,
     STEP_ENDED,

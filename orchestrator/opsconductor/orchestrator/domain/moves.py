@@ -29,7 +29,7 @@ def move(state: Execution, to: ExecutionState, **changes: object) -> Execution:
     """Returns the execution in another state; the same state is no edge and changes nothing."""
     if state.state is not to:
         transition(EXECUTION_TRANSITIONS, state.state, to)
-    return replace(state, state=to, **changes)  # type: ignore[arg-type]
+    return replace(state, state=to, **changes)
 
 
 def move_step(state: Execution, step_id: str, to: StepState, **changes: object) -> Execution:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.store.base import RequestIdTaken
 from opsconductor.rpc import canonical, ids
-from opsconductor.rpc.errors import RequestIdReused
+from opsconductor.rpc.errors import OpsConductorError, RequestIdReused, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,8 +65,18 @@ class Submissions:
             StoreUnavailable: Nothing was started.
         """
         fingerprint = _fingerprint(submission)
-        if earlier := await self._earlier(submission, fingerprint):
+        try:
+            return await self._start(submission, fingerprint)
+        except StoreUnavailable:
+            raise
+        except OpsConductorError:
+            # Looked up only now: nearly every key is new, and the store refuses one that is not.
+            earlier = await self._earlier(submission, fingerprint)
+            if earlier is None:
+                raise
             return Accepted(earlier, already=True)
+
+    async def _start(self, submission: Submission, fingerprint: str) -> Accepted:
         judged = await self._planner.judge(submission.source, submission.tenant)
         self._planner.require_agents(judged.compiled, submission.tenant)
         trace_id, parent = _trace(submission.traceparent)
@@ -85,14 +94,7 @@ class Submissions:
             request_id=submission.request_id,
             request_hash=fingerprint,
         )
-        try:
-            state = await self._engine.begin(event)
-        except RequestIdTaken:
-            # Another call with the same key was faster.
-            earlier = await self._earlier(submission, fingerprint)
-            if earlier is None:
-                raise
-            return Accepted(earlier, already=True)
+        state = await self._engine.begin(event)
         return Accepted(state, already=False, warnings=judged.warnings)
 
     async def _earlier(self, submission: Submission, fingerprint: str) -> Execution | None:
