@@ -129,3 +129,10 @@ def test_an_event_of_a_newer_server_is_told_by_its_own_summary() -> None:
     made = event("from_the_future", "one")
     made.summary = "something \x1b[2J happened"
     assert told(Story(output=True), made) == "one: something \\u001b[2J happened"
+
+
+def test_a_line_is_not_cut_by_what_happens_elsewhere() -> None:
+    story = Story(output=True)
+    told(story, piece("one", b"half"))
+    assert told(story, event("attempt_granted", "two", **GRANTED)) == "two: runs on web-1"
+    assert told(story, piece("one", b" a line\n")) == "one | half a line"

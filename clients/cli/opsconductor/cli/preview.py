@@ -130,7 +130,7 @@ def show_steps(
 
 def call_text(tool: str, inputs: Mapping[str, Any], *, full: bool = False) -> str:
     r"""Returns a call as a line such as ``write_file path=/etc/motd content="hello\n"``."""
-    words = [f"{name}={_input(value, full=full)}" for name, value in inputs.items()]
+    words = [f"{name}={_input(value, full=full)}" for name, value in sorted(inputs.items())]
     return " ".join([tool, *words])
 
 

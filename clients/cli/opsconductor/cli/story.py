@@ -81,8 +81,9 @@ class Story:
     def _released(self) -> Iterator[Line]:
         while self._held and self._arrived[self._held[0].attempt_id] >= self._held[0].size:
             held = self._held.popleft()
-            for line in self._lines.finish(held.attempt_id):
-                yield Line(line)
+            if held.attempt_id:
+                for line in self._lines.finish(held.attempt_id):
+                    yield Line(line)
             yield held.line
 
     def _text(self, event: WatchResponse, detail: dict[str, Any]) -> str:

@@ -143,7 +143,7 @@ class Agents:
                     # Never sent again first: it could start before the cancel arrives.
                     member.session.cancel(attempt.attempt_id, state.reason)
                 elif attempt.attempt_id not in reported:
-                    self._engine.resend(state, attempt)
+                    self._engine.send(state, attempt)
         self._engine.place_soon()
 
     def heard(self, member: Member) -> None:

@@ -37,8 +37,7 @@ LOG = logging.getLogger(__name__)
 
 LAZY_FLUSH = 0.05  # seconds; a start nobody waits for is written with the next commit or then
 RETRY_AFTER_STORE_ERROR = 1.0  # seconds
-ENDED_KEPT = 32
-"""Ended executions kept in memory: who waited for an end reads it right then."""
+ENDED_KEPT = 32  # executions in memory: who waited for an end reads it right then
 
 
 class Engine:
@@ -171,15 +170,15 @@ class Engine:
         """Returns why a ready step has no agent yet; empty when it is not waiting."""
         return self._waiting.reasons(execution_id).get(step_id, "")
 
-    # Agents come, go, and free places
-
     def place_soon(self) -> None:
         """Looks again for agents for what waits."""
         self._wake_placement.set()
 
-    def resend(self, state: Execution, attempt: Attempt) -> None:
-        """Sends a granted attempt to its agent again."""
-        self._send(state, attempt)
+    def send(self, state: Execution, attempt: Attempt) -> None:
+        """Sends a granted attempt to its agent, if that is connected; may be repeated."""
+        member = self._fleet.get(attempt.agent_id)
+        if member and member.session:
+            member.session.assign(assignment(state, attempt))
 
     # Moving
 
@@ -216,7 +215,7 @@ class Engine:
         self._adopt(actor, self._clock())
         for attempt in actor.state.live_attempts():
             if attempt.attempt_id not in known:
-                self._send(actor.state, attempt)
+                self.send(actor.state, attempt)
         if actor.state.state is ExecutionState.CANCELLING or actor.state.stopping == "timeout":
             self._cancel_live(actor.state)
 
@@ -240,7 +239,7 @@ class Engine:
             raise
         hit("grant.after_commit_before_send")
         for _, attempt_id in grants:
-            self._send(change.state, change.state.attempts[attempt_id])
+            self.send(change.state, change.state.attempts[attempt_id])
         self._act(change, now)
         # Only now: before the commit nobody who gives out turns would find it.
         if turn is None and self._waiting.passed_over(change.state.execution_id):
@@ -338,11 +337,6 @@ class Engine:
             member = self._fleet.get(attempt.agent_id)
             if member and member.session:
                 member.session.cancel(attempt.attempt_id, state.reason)
-
-    def _send(self, state: Execution, attempt: Attempt) -> None:
-        member = self._fleet.get(attempt.agent_id)
-        if member and member.session:
-            member.session.assign(assignment(state, attempt))
 
     async def _load(self, execution_id: str) -> Actor:
         fresh = await read(self._store, execution_id)

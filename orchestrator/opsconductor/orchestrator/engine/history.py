@@ -133,9 +133,11 @@ class History:
         if attempt.attempt_id in self._verified:
             return self._verified[attempt.attempt_id]
         for stream, length, wanted in _declared(attempt):
+            if not length:
+                continue
             if await self._store.output_length(attempt.attempt_id, stream) != length:
                 return False
-            if length and wanted and await self._sha256(attempt.attempt_id, stream) != wanted:
+            if wanted and await self._sha256(attempt.attempt_id, stream) != wanted:
                 return False
         self._verified[attempt.attempt_id] = True
         return True
@@ -164,6 +166,8 @@ class History:
     async def _all_arrived(self, state: Execution, step_id: str, attempt_id: str) -> bool:
         for attempt in _selected(state, step_id, attempt_id):
             for stream, length, _ in _declared(attempt):
+                if not length:
+                    continue
                 if await self._store.output_length(attempt.attempt_id, stream) < length:
                     return False
         return True
