@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.advance import settle
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.store.store import Store
 
 EVENTS_PER_READ = 1000
+ENDED_KEPT = 32
 
 
 @dataclass
@@ -98,6 +101,31 @@ class Change:
             if old is None or old.attempts.get(attempt_id) is not attempt
         ]
         return ops, head
+
+
+class AtRest:
+    """Executions in memory that are not open: those in use, and the last that ended.
+
+    Whoever waited for an end reads the execution right then, and must not make the store tell the
+    whole story again.
+    """
+
+    def __init__(self) -> None:
+        self._actors: WeakValueDictionary[str, Actor] = WeakValueDictionary()
+        self._ended: deque[Actor] = deque(maxlen=ENDED_KEPT)
+
+    def get(self, execution_id: str) -> Actor | None:
+        """Returns an execution if it is in memory."""
+        return self._actors.get(execution_id)
+
+    def put(self, actor: Actor) -> None:
+        """Keeps one that has just ended, for a while."""
+        self._actors[actor.state.execution_id] = actor
+        self._ended.append(actor)
+
+    def share(self, fresh: Actor) -> Actor:
+        """Returns the one in memory, else the one just read: all who use it share its lock."""
+        return self._actors.setdefault(fresh.state.execution_id, fresh)
 
 
 async def read(store: Store, execution_id: str) -> Actor:

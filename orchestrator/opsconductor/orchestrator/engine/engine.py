@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.advance import next_deadline
 from opsconductor.orchestrator.domain.fold import apply, fold
 from opsconductor.orchestrator.domain.place import Grant, locks_of, place, ready_steps
 from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState
-from opsconductor.orchestrator.engine.actor import Actor, Change, read
+from opsconductor.orchestrator.engine.actor import Actor, AtRest, Change, read
 from opsconductor.orchestrator.engine.assignments import assignment
 from opsconductor.orchestrator.engine.timers import Timers
 from opsconductor.orchestrator.engine.waiting import NOT_ITS_TURN, Waiting
@@ -57,8 +55,7 @@ class Engine:
         self._clock = clock
         self._on_finished = on_finished
         self._actors: dict[str, Actor] = {}
-        self._loaded: WeakValueDictionary[str, Actor] = WeakValueDictionary()
-        self._ended: deque[Actor] = deque(maxlen=ENDED_KEPT)
+        self._at_rest = AtRest()
         self._attempts: dict[str, str] = {}
         self._waiting = Waiting()
         self._timers = Timers(clock)
@@ -150,7 +147,7 @@ class Engine:
 
     async def execution(self, execution_id: str) -> Execution:
         """Returns an execution, open or finished. Raises NotFound."""
-        actor = self._actors.get(execution_id) or self._loaded.get(execution_id)
+        actor = self._actors.get(execution_id) or self._at_rest.get(execution_id)
         return actor.state if actor else (await self._load(execution_id)).state
 
     def open_states(self) -> Iterable[Execution]:
@@ -308,8 +305,7 @@ class Engine:
 
     def _forget(self, state: Execution) -> None:
         if actor := self._actors.pop(state.execution_id, None):
-            self._loaded[state.execution_id] = actor
-            self._ended.append(actor)
+            self._at_rest.put(actor)
         self._waiting.put(state.execution_id, {})
         for attempt_id in state.attempts:
             self._attempts.pop(attempt_id, None)
@@ -341,7 +337,7 @@ class Engine:
     async def _load(self, execution_id: str) -> Actor:
         fresh = await read(self._store, execution_id)
         # Whoever else loaded it meanwhile has to share one lock.
-        return self._actors.get(execution_id) or self._loaded.setdefault(execution_id, fresh)
+        return self._actors.get(execution_id) or self._at_rest.share(fresh)
 
     # Background work
 
