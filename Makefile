@@ -2,7 +2,7 @@
 # system packages are installed where you agree (YES=1, CI=true, or asked on a terminal).
 PYTHON ?= python3
 PY := .venv/bin/python
-JOBS ?= 4
+JOBS ?= 2
 DATA_DIR ?= .opsconductor
 TOOLS_BIN := $(shell deploy/setup/go_tools --where)
 PYTEST := PATH="$(TOOLS_BIN):$$PATH" $(PY) -m pytest
