@@ -16,7 +16,7 @@ from bench.size import FULL, SHORT, Size
 from bench.ssh_targets import SshTargets, available, ssh_targets
 from opsconductor.client.client import Client
 
-RESULTS = Path("bench-results.json")
+RESULTS = Path(".cache/bench-results.json")
 
 
 def main() -> int:
@@ -29,6 +29,7 @@ def main() -> int:
     size = SHORT if options.short else FULL
     with tempfile.TemporaryDirectory(prefix="opsconductor-bench-") as name:
         results = _measure(size, Path(name), with_peers=not (options.short or options.no_peers))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     _say(report.table(results))
     _say(f"written: {options.output}")
