@@ -31,7 +31,9 @@ def make_app() -> Any:
     """Returns the application, which the worker makes once more for itself."""
     if REDIS:
         return Celery("bench", broker=REDIS, backend=REDIS)
-    return Celery("bench", broker="memory://", backend="cache+memory://")
+    memory = Celery("bench", broker="memory://", backend="cache+memory://")
+    memory.conf.broker_transport_options = {"polling_interval": 0.001}  # a second by default
+    return memory
 
 
 app = make_app()
