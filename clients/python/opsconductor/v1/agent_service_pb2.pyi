@@ -321,12 +321,16 @@ class Welcome(google.protobuf.message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: builtins.int
     SESSION_TIMEOUT_FIELD_NUMBER: builtins.int
     AGENT_ID_FIELD_NUMBER: builtins.int
+    REPLICA_ID_FIELD_NUMBER: builtins.int
+    ENDPOINTS_FIELD_NUMBER: builtins.int
     session_epoch: builtins.int
     """Epoch of this session; higher than any before."""
     incarnation: builtins.str
     """Incarnation of the store."""
     agent_id: builtins.str
     """Id of the agent."""
+    replica_id: builtins.str
+    """Which orchestrator answers; random, new at each of its starts."""
     @property
     def heartbeat_interval(self) -> google.protobuf.duration_pb2.Duration:
         """Interval of heartbeats."""
@@ -334,6 +338,12 @@ class Welcome(google.protobuf.message.Message):
     @property
     def session_timeout(self) -> google.protobuf.duration_pb2.Duration:
         """Silence after which a session counts as lost."""
+
+    @property
+    def endpoints(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Where the agent should keep a session too: host:port of every orchestrator on this store, this one
+        included. Empty where there is only one.
+        """
 
     def __init__(
         self,
@@ -343,9 +353,11 @@ class Welcome(google.protobuf.message.Message):
         heartbeat_interval: google.protobuf.duration_pb2.Duration | None = ...,
         session_timeout: google.protobuf.duration_pb2.Duration | None = ...,
         agent_id: builtins.str = ...,
+        replica_id: builtins.str = ...,
+        endpoints: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["heartbeat_interval", b"heartbeat_interval", "session_timeout", b"session_timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "heartbeat_interval", b"heartbeat_interval", "incarnation", b"incarnation", "session_epoch", b"session_epoch", "session_timeout", b"session_timeout"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "endpoints", b"endpoints", "heartbeat_interval", b"heartbeat_interval", "incarnation", b"incarnation", "replica_id", b"replica_id", "session_epoch", b"session_epoch", "session_timeout", b"session_timeout"]) -> None: ...
 
 Global___Welcome: typing_extensions.TypeAlias = Welcome
 
