@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -32,14 +33,23 @@ def is_run_here(block: Block) -> bool:
     return bool(programs - RUN_ELSEWHERE)
 
 
+def write_into(folder: Path, deploy: Path) -> None:
+    """Lets the example write there: in /tmp it would meet the file of another user's run."""
+    example = deploy / "examples/change.yaml"
+    text = example.read_text()
+    assert "{folder: /tmp}" in text
+    example.write_text(text.replace("{folder: /tmp}", f"{{folder: {folder}}}"))
+
+
 @pytest.mark.timeout(300)
 def test_the_commands_of_the_readme_succeed_in_their_order(tmp_path: Path) -> None:
     blocks = [block for block in doc_commands.blocks(ROOT / "README.md") if is_run_here(block)]
     workplace = tmp_path / "clone"
     workplace.mkdir()
     for entry in ROOT.iterdir():
-        if entry.name not in {".git", ".cache", ".opsconductor"}:
+        if entry.name not in {".git", ".cache", ".opsconductor", "deploy"}:
             (workplace / entry.name).symlink_to(entry)
+    write_into(tmp_path, shutil.copytree(ROOT / "deploy", workplace / "deploy"))
     with embedded_context(tmp_path / "context") as environment:
         try:
             done = subprocess.run(
