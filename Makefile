@@ -63,8 +63,9 @@ house: setup-dev
 	$(PYTEST) -q tests/architecture
 
 .PHONY: format
-docs: setup-dev  ## write the state diagrams of ARCHITECTURE.md again
+docs: setup-dev  ## write the state diagrams and the table of tools again
 	$(PY) deploy/docs/diagrams.py
+	$(PY) deploy/docs/tool_table.py
 
 format: setup-dev  ## let ruff write the layout
 	$(PY) -m ruff check --fix --exit-zero .
@@ -104,6 +105,19 @@ lock: setup-dev  ## write deploy/requirements again (UPGRADE=1: with the newest 
 .PHONY: bench
 bench: $(if $(SHORT),setup-dev,setup-bench)  ## measure, beside other engines (SHORT=1: only that it works)
 	$(PY) tests/bench/main.py $(if $(SHORT),--short) $(ARGS)
+
+.PHONY: simulate
+simulate: setup-dev  ## run the product's programs in a simulated world that fails all the time (SEED=n EVENTS=n)
+	PYTHONPATH=tests $(PY) -m simulation.main $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS)) $(ARGS)
+
+# The baseline needs the other engines, which `make bench` installs.
+CHAOS_SIZE = $(if $(SHORT),--count 24,$(if $(COUNT),--count $(COUNT) --failpoints kill9$(comma)stop$(comma)raise,--count 24))
+comma := ,
+.PHONY: chaos mutants
+chaos: $(if $(BASELINE),setup-bench,setup-dev)  ## break everything while plans run, then check (SEED=n COUNT=n BASELINE=1)
+	$(PY) tests/chaos/main.py $(if $(BASELINE),baseline,$(CHAOS_SIZE)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+mutants: setup-dev  ## plant 14 mistakes, one at a time; `make chaos` must notice each
+	$(PY) tests/chaos/main.py mutants $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: live
 live: setup-dev  ## test against a real Jaeger, built with Go

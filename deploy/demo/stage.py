@@ -52,7 +52,7 @@ class Stage:
         """Plays one scene; a crash in it counts as a claim that did not hold."""
         title = (scene.__doc__ or scene.__name__).splitlines()[0].rstrip(".")
         self._scene = title
-        print(f"\n{_paint('1;36', f'{len(self.seconds) + 1}. {title}')}")
+        print(f"\n{_paint('1;36', f'{len(self.seconds) + 1}. {title}')}", flush=True)
         started = time.monotonic()
         try:
             scene(self, world)

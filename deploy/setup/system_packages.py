@@ -32,7 +32,12 @@ COMMANDS = {
         "ping": "iputils-ping",
         "ps": "procps",
         "git": "git",
+        "sudo": "sudo",
         "initdb": "postgresql",
+        "mariadbd": "mariadb-server",
+        "redis-server": "redis-server",
+        "snmpd": "snmpd",
+        "faketime": "faketime",
     },
 }
 

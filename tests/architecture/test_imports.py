@@ -14,6 +14,7 @@ from helpers.source_tree import ROOT
 # What executes, reaches targets, or belongs to the other side.
 NOT_IN_THE_ORCHESTRATOR = (
     *("asyncssh", "paramiko", "winrm", "requests", "httpx", "boto3", "pty", "pexpect"),
+    *("botocore", "asyncmy", "redis", "aiosmtplib", "pysnmp", "sqlglot"),
     *("opsconductor.agent", "opsconductor.client", "opsconductor.cli"),
 )
 NOT_IN_THE_AGENT = (

@@ -25,7 +25,7 @@ FORWARD = ["one", "two", "three"]
 
 ORCHESTRATOR = [
     *("submit.before_commit", "submit.after_commit_before_reply"),
-    *("approve.after_verify", "approve.after_commit"),
+    *("approve.after_verify", "approve.after_commit", "place.mid:1", "place.mid:3"),
     *("grant.before_commit:1", "grant.before_commit:3", "grant.before_commit:5"),
     *("grant.after_commit_before_send:2", "grant.after_commit_before_send:3"),
     *("grant.after_commit_before_send:4",),
@@ -46,14 +46,23 @@ BEFORE_EFFECTS = [
 ]
 """Where an agent dies with nothing in flight: the plan completes by itself."""
 
-AFTER_EFFECTS = ["exit.after_append_before_report:2", "report.before_send:2", "forget.mid:3"]
-"""Where an agent dies with the end of its attempt on its disk: the plan completes by itself."""
+AFTER_EFFECTS = [
+    *("exit.before_append:2", "exit.after_append_before_report:2"),
+    *("report.before_send:2", "forget.mid:3"),
+]
+"""Where an agent dies with the end of its command on its disk: the plan completes by itself."""
 
-IN_FLIGHT = {
-    "executing.after_fsync_before_spawn:2": False,
-    "exit.before_append:2": True,
-}
+IN_FLIGHT = {"executing.after_fsync_before_spawn:2": False}
 """Where an agent dies with a change in flight, and whether the change had happened."""
+
+SUPERVISOR = {
+    "shim.after_lock:2": False,
+    "shim.record.before_rename:2": False,
+    "shim.record.after_rename_before_release:2": False,
+    "shim.after_fork_before_record:2": True,
+    "shim.wait.before_exit_record:2": True,
+}
+"""Where a supervisor dies, and whether its command had begun."""
 
 
 @pytest.fixture
@@ -71,8 +80,9 @@ def test_every_crash_point_of_the_product_is_tried() -> None:
     known = set(
         re.findall(r'\bhit\("([a-z_.0-9]+)"\)', "".join(file.read_text() for file in files))
     )
-    tried = {*ORCHESTRATOR, *AT_START, *BEFORE_EFFECTS, *AFTER_EFFECTS, *IN_FLIGHT}
-    elsewhere = {"cancel.after_commit", "journal.rotate"}  # below, and the journal's own tests
+    tried = {*ORCHESTRATOR, *AT_START, *BEFORE_EFFECTS, *AFTER_EFFECTS, *IN_FLIGHT, *SUPERVISOR}
+    # Below, in the journal's own tests, in test_adoption_crashes and in test_replicas.
+    elsewhere = {"cancel.after_commit", "journal.rotate", "adopt.mid", "lease.take"}
     assert known - {setting.partition(":")[0] for setting in tried} == elsewhere
 
 
@@ -128,31 +138,36 @@ def test_a_change_in_flight_is_unknown_and_a_person_says_what_became_of_it(
     execution_id = _submit(stack, ledger.plan(_file(stack), *FORWARD))
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")
     stack.up()
+    _answer_for_two(stack, execution_id, happened=IN_FLIGHT[setting])
+
+
+@pytest.mark.parametrize("setting", SUPERVISOR)
+def test_a_supervisor_dies_and_a_person_says_what_became_of_its_command(
+    stack: Stack, setting: str
+) -> None:
+    _up_with_agent_armed(stack, setting)
+    execution_id = _submit(stack, ledger.plan(_file(stack), *FORWARD))
+    _answer_for_two(stack, execution_id, happened=SUPERVISOR[setting])
+
+
+def _answer_for_two(stack: Stack, execution_id: str, *, happened: bool) -> None:
+    """Has a person look at the ledger and say what became of the second step."""
     result = stack.wait_for(execution_id)
     assert result["status"] == "attention_required"
     assert [step["status"] for step in result["step_results"]][:2] == ["completed", "unknown"]
-    happened = "two" in ledger.lines(_file(stack))
-    assert happened is IN_FLIGHT[setting]
+    if happened:
+        wait_until(lambda: "two" in ledger.lines(_file(stack)), "the command has done its work")
+    assert ("two" in ledger.lines(_file(stack))) is happened
     outcome = "completed" if happened else "retry"
-    answer = stack.opsctl(
-        *(
-            "runs",
-            "resolve",
-            execution_id,
-            "two",
-            "--as",
-            outcome,
-            "--reason",
-            "looked at the ledger",
-        )
-    )
+    words = ("--as", outcome, "--reason", "looked at the ledger")
+    answer = stack.opsctl("runs", "resolve", execution_id, "two", *words)
     assert answer.code == 0, answer.err
     assert stack.wait_for(execution_id, *ENDED)["status"] == "completed"
     assert ledger.lines(_file(stack)) == FORWARD
 
 
 def test_an_agent_that_dies_during_an_undo_leaves_it_to_a_person(stack: Stack) -> None:
-    _up_with_agent_armed(stack, "exit.before_append:4")
+    _up_with_agent_armed(stack, "executing.after_fsync_before_spawn:4")
     plan = ledger.plan(_file(stack), "one", "two", fails="three", on_failure="rollback")
     execution_id = _submit(stack, plan)
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")

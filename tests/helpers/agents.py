@@ -11,7 +11,8 @@ from helpers.orders import NOW, Person, registry, signers
 from opsconductor.agent.attempt import Workshop
 from opsconductor.agent.calls import Caller
 from opsconductor.agent.executors.base import Outcome
-from opsconductor.agent.fence import Fence
+from opsconductor.agent.executors.run_folder import RunFolders
+from opsconductor.agent.fence import Fences
 from opsconductor.agent.journal import Journal
 from opsconductor.agent.masking import Masks
 from opsconductor.agent.output import Spools
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from opsconductor.agent.executors.base import Call, Sink, Stream
+    from opsconductor.agent.executors.base import Call, Executor, Sink, Stream
+    from opsconductor.agent.output import Limits
     from opsconductor.agent.report import Report
+    from opsconductor.tool_registry.model import Tool
 
     Script = Callable[[Call, Sink, asyncio.Event], Awaitable[Outcome]]
 
@@ -90,34 +93,48 @@ class Gate:
 class Agent:
     """A worker in a folder, with everything it needs; can be killed and started again."""
 
-    def __init__(self, folder: Path, *people: Person, capacity: int = 32, boot: str = "b") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *people: Person,
+        capacity: int = 32,
+        boot: str = "b",
+        limits: Limits | None = None,
+        real: Executor | None = None,
+        tools: tuple[Tool, ...] = (),
+        secrets: tuple[str, ...] = (),
+    ) -> None:
+        self.folder = folder
+        self.real = real
         self.executor = ScriptedExecutor()
         self.seconds = 100.0
-        self.secrets: tuple[str, ...] = ()
+        self.secrets: tuple[str, ...] = secrets
         self.reports: list[Report] = []
         self._changed = asyncio.Event()
         self.journal = Journal.open(folder / "journal", NOW.timestamp)
-        self.spools = Spools(folder / "spool")
-        self.fence = Fence(lambda: self.seconds)
+        self.spools = Spools(folder / "spool", limits)
+        self.fences = Fences(lambda: self.seconds)
+        self.fence = self.fences.new()
         self.fence.begin(1, self.seconds)
         policy = Policy()
         self.shop = Workshop(
             journal=self.journal,
-            trust=Trust(registry(), policy, lambda: signers(*people), tenant="default"),
+            trust=Trust(registry(*tools), policy, lambda: signers(*people), tenant="default"),
             caller=Caller(self._choose, policy),
             spools=self.spools,
-            fence=self.fence,
+            fence=self.fences,
             spans=NoSpans(),
             masks=Masks(lambda: self.secrets),
             clock=NOW.timestamp,
             boot_id=boot,
+            runs=RunFolders(folder / "runs"),
         )
         self.worker = Worker(self.shop, capacity=capacity)
         self.worker.recover()
         self.worker.connect(self._receive)
 
-    def _choose(self, _: str, __: Mapping[str, Any] | None) -> ScriptedExecutor:
-        return self.executor
+    def _choose(self, _: str, __: Mapping[str, Any] | None) -> Executor:
+        return self.real or self.executor
 
     def _receive(self, report: Report) -> None:
         self.reports.append(report)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.plans import FREE, registry
 from opsconductor.orchestrator.engine.agents import Agents
+from opsconductor.orchestrator.engine.cluster import Cluster
 from opsconductor.orchestrator.engine.engine import Engine
 from opsconductor.orchestrator.engine.fleet import Fleet
 from opsconductor.orchestrator.engine.history import History
 from opsconductor.orchestrator.engine.listeners import Listeners
 from opsconductor.orchestrator.engine.messages import Assignment, Introduction, Report
+from opsconductor.orchestrator.engine.neighbours import Neighbours
 from opsconductor.orchestrator.engine.planning import Planner
+from opsconductor.orchestrator.engine.replica import Replica
 from opsconductor.orchestrator.engine.submission import Submission, Submissions
 from opsconductor.orchestrator.store.rows import AgentRow
 from opsconductor.orchestrator.store.store import Store
@@ -80,24 +83,53 @@ class House:
     agents: Agents
     submissions: Submissions
     history: History
+    replica: Replica
+    cluster: Cluster | None = None
     lines: dict[str, Line] = field(default_factory=dict)
 
     @classmethod
-    async def open(cls, url: str, policy: Policy = FREE, clock: Clock | None = None) -> House:
-        """Opens a store and lets what is in it go on."""
+    async def open(
+        cls,
+        url: str,
+        policy: Policy = FREE,
+        clock: Clock | None = None,
+        replica: Replica | None = None,
+    ) -> House:
+        """Opens a store and lets what is in it go on; as one of several, if a replica is given."""
         clock = clock or Clock()
-        store = await Store.open(url, clock=clock)
+        return await cls.over(await Store.open(url, clock=clock), policy, clock, replica)
+
+    @classmethod
+    async def over(
+        cls,
+        store: Store,
+        policy: Policy = FREE,
+        clock: Clock | None = None,
+        replica: Replica | None = None,
+    ) -> House:
+        """Goes on over a store that is open."""
+        clock = clock or Clock()
         fleet, listeners = Fleet(), Listeners()
-        engine = Engine(store, fleet, listeners, clock)
+        engine = Engine(store, fleet, listeners, clock, replica=replica)
         agents = Agents(store, fleet, engine, clock)
         await agents.load()
         planner = Planner(store, registry(), policy, fleet, clock)
         submissions = Submissions(store, planner, engine, clock)
         history = History(store, engine, listeners)
+        cluster = None
+        if replica is not None:
+            neighbours = Neighbours(store, fleet, agents.restoring, planner, replica, clock)
+            cluster = Cluster(store, engine, fleet, neighbours, replica, clock)
+            await cluster.start()
         await engine.start()
-        return cls(store, policy, clock, fleet, listeners, engine, agents, submissions, history)
+        return cls(
+            *(store, policy, clock, fleet, listeners, engine, agents, submissions, history),
+            *(replica or Replica(), cluster),
+        )
 
     async def close(self) -> None:
+        if self.cluster:
+            await self.cluster.leave()
         await self.agents.stop()
         await self.engine.stop()
         await self.store.close()
@@ -121,24 +153,32 @@ class House:
         )
 
     async def connect(
-        self, name: str, *attempts: Report, capacity: int = 8, journal_id: str = "journal"
+        self,
+        name: str,
+        *attempts: Report,
+        capacity: int = 8,
+        journal_id: str = "journal",
+        **more: Any,
     ) -> Line:
         """Lets an agent connect and agree on what it has."""
         said = Introduction(
             version="1",
             journal_id=journal_id,
-            boot_id="boot",
+            boot_id=more.pop("boot_id", "boot"),
             services=("automation-service",),
             methods=("command", "ssh"),
             labels={},
             capacity=capacity,
-            last_session_epoch=0,
-            incarnation="",
+            last_session_epoch=more.pop("last_session_epoch", 0),
+            incarnation=more.pop("incarnation", ""),
             attempts=attempts,
+            instance_id=more.pop("instance_id", ""),
         )
         line = Line()
         member = await self.agents.connect(name, said, line)
         self.lines[name] = line
+        if member.hands_over:
+            await self.agents.hand_over(member, more.pop("journal", ()), last=True)
         await self.agents.agree(member, said)
         return line
 

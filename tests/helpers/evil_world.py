@@ -10,7 +10,7 @@ from helpers.orders import NOW, Orchestrator, Person, body_of
 from opsconductor.agent.attempt import Workshop
 from opsconductor.agent.calls import Caller
 from opsconductor.agent.executors.registry import Executors
-from opsconductor.agent.fence import Fence
+from opsconductor.agent.fence import Fences
 from opsconductor.agent.journal import Journal
 from opsconductor.agent.masking import Masks
 from opsconductor.agent.output import Spools
@@ -53,7 +53,8 @@ class World:
             credentials=nobody, known_hosts=folder / "known_hosts", inventory=no_inventory
         )
         self.journal = Journal.open(folder / "journal", NOW.timestamp)
-        self.fence = Fence(lambda: 100.0)
+        self.fences = Fences(lambda: 100.0)
+        self.fence = self.fences.new()
         self.fence.begin(1, 100.0)
         self.spools = Spools(folder / "spool")
         self.worker = self._worker(Policy())
@@ -71,7 +72,7 @@ class World:
             trust=trust,
             caller=Caller(self.executors.choose, policy),
             spools=self.spools,
-            fence=self.fence,
+            fence=self.fences,
             spans=NoSpans(),
             masks=Masks(tuple),
             clock=NOW.timestamp,

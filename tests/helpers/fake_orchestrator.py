@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from opsconductor.rpc.errors import NotYourAttempt
+from opsconductor.rpc.errors import NotYourAttempt, OpsConductorError
 from opsconductor.rpc.status import to_status
 from opsconductor.v1 import agent_service_pb2 as pb
 from opsconductor.v1 import agent_service_pb2_grpc as pb_grpc
@@ -27,10 +27,13 @@ class Connection:
         self.epoch = epoch
         self.hello = pb.Hello()
         self.frames: list[pb.AgentFrame] = []
-        self._out: asyncio.Queue[pb.OrchestratorFrame | None] = asyncio.Queue()
+        self._out: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def send(self, **frame: Any) -> None:
-        self._out.put_nowait(pb.OrchestratorFrame(**frame))
+        self.send_bytes(pb.OrchestratorFrame(**frame).SerializeToString())
+
+    def send_bytes(self, frame: bytes) -> None:
+        self._out.put_nowait(frame)
 
     def end(self) -> None:
         self._out.put_nowait(None)
@@ -59,7 +62,7 @@ class Connection:
     def ack(self, attempt_id: str) -> None:
         self.send(report_ack=pb.ReportAck(attempt_id=attempt_id))
 
-    async def outgoing(self) -> AsyncIterator[pb.OrchestratorFrame]:
+    async def outgoing(self) -> AsyncIterator[bytes]:
         while (frame := await self._out.get()) is not None:
             yield frame
 
@@ -71,29 +74,49 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
         self,
         credentials: grpc.ServerCredentials | None = None,
         sign: Callable[[bytes], bytes] | None = None,
+        port: int = 0,
     ) -> None:
         self.sign = sign
         """Turns a certificate request into a certificate."""
         self.tokens: list[str] = []
         self.connections: list[Connection] = []
+        self.hellos = 0
         self.output: dict[tuple[str, int], bytearray] = defaultdict(bytearray)
         self.chunks: list[tuple[int, int]] = []
         self.epoch = 0
         self.incarnation = "inc-1"
+        self.restored_from = ""
+        """What Welcomes say an operator has confirmed."""
+        self.replica_id = f"replica-{id(self)}"
+        self.endpoints: list[str] = []
+        """What Welcomes name."""
+        self.refusal: OpsConductorError | None = None
+        """Answers every Hello, when set."""
         self.echo = True
         self.heartbeat = 0.05
         self.timeout = 2.0
         self.end_output_after = 0
         """Ends each output stream after so many chunks; 0 never."""
+        self.ack_stream = 0
+        """Stream that every acknowledgement of output names; 0 the right one."""
+        self.stop_output_at = 0
+        """Takes no more output once so many bytes are stored; 0 never."""
         self.refused_output = ""
         """Attempt whose output is answered with NOT_YOUR_ATTEMPT."""
+        self.gate: asyncio.Event | None = None
+        """Holds every Welcome until it is set."""
         self._changed = asyncio.Condition()
         self._server = grpc.aio.server()
         pb_grpc.add_AgentServiceServicer_to_server(self, self._server)
+        # Frames leave as bytes, so that a test can send some that are none.
+        raw: Any = grpc.stream_stream_rpc_method_handler(self.Control, pb.AgentFrame.FromString)
+        self._server.add_registered_method_handlers(
+            "opsconductor.v1.AgentService", {"Control": raw}
+        )
         if credentials is None:
-            self.port = self._server.add_insecure_port("127.0.0.1:0")
+            self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         else:
-            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
+            self.port = self._server.add_secure_port(f"127.0.0.1:{port}", credentials)
 
     async def __aenter__(self) -> FakeOrchestrator:
         await self._server.start()
@@ -102,8 +125,12 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
     async def __aexit__(self, *_: object) -> None:
         await self._server.stop(None)
 
-    def open_channel(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", [("grpc.enable_http_proxy", 0)])
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def open_channel(self, endpoint: str) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(endpoint, [("grpc.enable_http_proxy", 0)])
 
     async def renew_when_due(self, _: grpc.aio.Channel) -> None:
         await asyncio.Event().wait()
@@ -134,18 +161,32 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
                 return frame.report
         return None
 
-    async def Control(  # noqa: N802
-        self, requests: AsyncIterator[pb.AgentFrame], _: Any
-    ) -> AsyncIterator[pb.OrchestratorFrame]:
+    async def Control(  # type: ignore[override]  # noqa: N802
+        self, requests: AsyncIterator[pb.AgentFrame], context: Any
+    ) -> AsyncIterator[bytes]:
+        hello = (await anext(requests)).hello
+        self.hellos += 1
+        if self.refusal is not None:
+            status = to_status(self.refusal)
+            await self._notify()
+            await context.abort(status.code, status.message, status.metadata)
         self.epoch += 1
         connection = Connection(self.epoch)
-        connection.hello.CopyFrom((await anext(requests)).hello)
-        welcome = pb.Welcome(session_epoch=self.epoch, incarnation=self.incarnation)
+        connection.hello.CopyFrom(hello)
+        welcome = pb.Welcome(
+            session_epoch=self.epoch,
+            incarnation=self.incarnation,
+            replica_id=self.replica_id,
+            endpoints=self.endpoints,
+            restored_from=self.restored_from,
+        )
         welcome.heartbeat_interval.FromTimedelta(timedelta(seconds=self.heartbeat))
         welcome.session_timeout.FromTimedelta(timedelta(seconds=self.timeout))
         self.connections.append(connection)
         await self._notify()
-        yield pb.OrchestratorFrame(welcome=welcome)
+        if self.gate is not None:
+            await self.gate.wait()
+        yield pb.OrchestratorFrame(welcome=welcome).SerializeToString()
         reader = asyncio.create_task(self._read(connection, requests))
         try:
             async for frame in connection.outgoing():
@@ -181,11 +222,14 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
                 status = to_status(error)
                 await context.abort(status.code, status.message, status.metadata)
             stored = self.output[chunk.attempt_id, chunk.stream]
+            if 0 < self.stop_output_at <= len(stored):
+                await asyncio.Event().wait()
             self.chunks.append((chunk.offset, len(chunk.data)))
             if chunk.offset == len(stored):
                 stored += chunk.data
             await self._notify()
-            yield pb.OutputAck(attempt_id=chunk.attempt_id, stream=chunk.stream, stored=len(stored))
+            stream: Any = self.ack_stream or chunk.stream
+            yield pb.OutputAck(attempt_id=chunk.attempt_id, stream=stream, stored=len(stored))
             count += 1
             if count == self.end_output_after:
                 return

@@ -34,6 +34,7 @@ def make_tool(name: str, **changes: Any) -> Tool:
         "method": "command",
         "requires_target": False,
         "target_type": "host",
+        "elevate": False,
         "parameters": {
             "type": "object",
             "additionalProperties": False,
@@ -74,9 +75,9 @@ KEEP = make_tool(
 )
 
 
-def registry() -> Registry:
-    """Returns a registry of the test tools."""
-    return Registry([READ, CHANGE, KEEP])
+def registry(*more: Tool) -> Registry:
+    """Returns a registry of the test tools and some more."""
+    return Registry([READ, CHANGE, KEEP, *more])
 
 
 @dataclass(frozen=True)

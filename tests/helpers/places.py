@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from helpers.sshd import SshServer
     from opsconductor.agent.executors.base import Executor, Sink, Stream
+    from opsconductor.agent.executors.run_folder import RunFolders
 
 _numbers = itertools.count(1)
 
@@ -59,6 +60,8 @@ class Place:
     target: dict[str, Any] | None
     sink: MemorySink = field(default_factory=MemorySink)
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
+    runs: RunFolders | None = None
+    """Where changes are supervised; None runs them directly."""
 
     async def run(
         self,
@@ -70,13 +73,15 @@ class Place:
         attempt_id: str | None = None,
     ) -> Outcome:
         """Runs a command to its outcome."""
+        attempt_id = attempt_id or new_attempt()
         call = Call(
-            attempt_id=attempt_id or new_attempt(),
+            attempt_id=attempt_id,
             rendered=rendered,
             target=self.target,
             timeout=timedelta(seconds=seconds),
             env={"TRACEPARENT": "00-1-2-01", "LD_PRELOAD": "/nowhere.so"},
             read_only=read_only,
+            folder=self.runs.of(attempt_id) if self.runs is not None and not read_only else None,
         )
         return await self.executor.run(call, sink or self.sink, self.cancel)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from concurrent import futures
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -85,6 +86,8 @@ class Script:
     """Raised by whatever is called next."""
     after_approval: list[executions.WatchResponse] = field(default_factory=list)
     final_state: int = executions.EXECUTION_STATE_COMPLETED
+    lose_answers: bool = False
+    """Whether Submit takes plans and the connection is lost before its answer."""
     hold: bool = False
     """Whether Watch stays open after its events."""
     submitted: list[executions.SubmitRequest] = field(default_factory=list)
@@ -230,6 +233,8 @@ class _Executions(_Base, execution_service_pb2_grpc.ExecutionServiceServicer):
     def Submit(self, request: Any, context: grpc.ServicerContext) -> executions.SubmitResponse:
         self.called(request, context)
         self.script.submitted.append(request)
+        if self.script.lose_answers:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
         return executions.SubmitResponse(execution=self.script.execution)
 
     def Get(self, request: Any, context: grpc.ServicerContext) -> executions.GetResponse:
@@ -260,14 +265,18 @@ class _Executions(_Base, execution_service_pb2_grpc.ExecutionServiceServicer):
             executions.OUTPUT_STREAM_STDOUT: request.stdout_offset,
             executions.OUTPUT_STREAM_STDERR: request.stderr_offset,
         }
+        position: Counter[tuple[str, str, int]] = Counter()
         for piece in self.script.pieces:
+            key = (piece.step_id, piece.attempt_id, piece.stream)
             passed = min(skip[piece.stream], len(piece.data))
             skip[piece.stream] -= passed
             if piece.data[passed:] or piece.gap_bytes:
                 answer = executions.ReadOutputResponse()
                 answer.CopyFrom(piece)
                 answer.data = piece.data[passed:]
+                answer.offset = position[key] + piece.gap_bytes + passed
                 yield answer
+            position[key] += piece.gap_bytes + len(piece.data)
 
     def Cancel(self, request: Any, context: grpc.ServicerContext) -> executions.CancelResponse:
         self.called(request, context)

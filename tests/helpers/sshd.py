@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import asyncssh
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[None]]
 
@@ -67,8 +67,16 @@ def free_port(address: str) -> int:
 
 
 @contextlib.contextmanager
-def openssh_server(folder: Path, address: str = "127.0.0.2") -> Iterator[SshServer]:
-    """Runs OpenSSH with its own host key for the current user."""
+def openssh_server(
+    folder: Path, address: str = "127.0.0.2", within: Sequence[str] = ()
+) -> Iterator[SshServer]:
+    """Runs OpenSSH with its own host key for the current user.
+
+    Args:
+        folder: For its files.
+        address: To listen on.
+        within: A command that runs the command behind it, such as ``unshare``.
+    """
     assert SSHD, INSTALL_HINT
     client_key, host_key = _keys(folder)
     if os.geteuid() == 0:
@@ -79,7 +87,7 @@ def openssh_server(folder: Path, address: str = "127.0.0.2") -> Iterator[SshServ
     config.write_text(_CONFIG.format(address=address, port=port, folder=folder))
     log = (folder / "sshd.log").open("wb")
     process = subprocess.Popen(
-        [SSHD, "-D", "-e", "-f", str(config)],
+        [*within, SSHD, "-D", "-e", "-f", str(config)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,

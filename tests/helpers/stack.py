@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.embedded_context import OPSCTL, SCRIPTS
@@ -18,7 +19,6 @@ from opsconductor.client.sync_client import SyncClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 ENDED = frozenset(
     {
@@ -163,6 +163,16 @@ class Stack:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+        self._end_commands()
+
+    def _end_commands(self) -> None:
+        """Ends commands that outlived their agents, which in a test nobody takes up any more."""
+        for file in self.folder.rglob("runs/*/command"):
+            mark = f"OPSCONDUCTOR_ATTEMPT={file.parent.name}".encode()
+            pid = int(file.read_text().split()[0])
+            with contextlib.suppress(OSError):
+                if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    os.killpg(pid, signal.SIGKILL)
 
     # Asking
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.agent import ending, verify
+from opsconductor.agent import verify
+from opsconductor.agent.adoption import Kept
 from opsconductor.agent.calls import Circumstances, Collected
-from opsconductor.agent.executors.base import Refused
+from opsconductor.agent.execution import Ongoing, Work
+from opsconductor.agent.executors.base import Refused, SurvivingExecutor
 from opsconductor.agent.journal import Entry
+from opsconductor.agent.poison import Poison
 from opsconductor.agent.record_log import JournalFailed, JournalFull
 from opsconductor.agent.refusal import Refusal
 from opsconductor.agent.report import (
@@ -25,17 +27,14 @@ from opsconductor.rpc import canonical, failpoints
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opsconductor.agent.calls import Caller, PreparedCall, Result
-    from opsconductor.agent.fence import Fence
+    from opsconductor.agent.calls import Caller, PreparedCall
+    from opsconductor.agent.executors.run_folder import RunFolder, RunFolders
+    from opsconductor.agent.fence import Fences
     from opsconductor.agent.journal import Journal
     from opsconductor.agent.masking import Masks
     from opsconductor.agent.order import Order
     from opsconductor.agent.output import Spools
     from opsconductor.agent.spans import AttemptSpan, Spans
-    from opsconductor.tool_registry.render import Section
-
-RUNNING_REPORT_DELAY = 0.05
-"""Seconds after which a running attempt is reported; shorter ones report their end only."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,24 +47,23 @@ class Workshop:
     trust: verify.Trust
     caller: Caller
     spools: Spools
-    fence: Fence
+    fence: Fences
     spans: Spans
     masks: Masks
     clock: Callable[[], float]
     boot_id: str
+    poison: Poison = field(default_factory=Poison)
+    runs: RunFolders | None = None
+    """Where commands that outlive the agent are supervised; None lets them end with it."""
 
 
-class Attempt:
+class Attempt(Ongoing):
     """One order on its way."""
 
     def __init__(self, order: Order, shop: Workshop, publish: Callable[[Report], None]) -> None:
+        report = Report(order.attempt_id, "granted", session_epoch=order.session_epoch)
+        super().__init__(report, shop, publish)
         self.order = order
-        self.cancel = asyncio.Event()
-        self.refuse_with: Refusal | None = None
-        """Set to take the order back while it has not started."""
-        self.report = Report(order.attempt_id, "granted", session_epoch=order.session_epoch)
-        self._shop = shop
-        self._publish = publish
 
     async def run(self) -> Report:
         """Carries the order out and returns the final, journalled report."""
@@ -94,7 +92,7 @@ class Attempt:
             if blocked is not None:
                 return await self._settle(blocked, verified.read_only)
             captured = await self._capture(verified, around, span)
-            entry = await self._begin(verified, prepared, captured)
+            entry, folder = await self._begin(verified, prepared, captured, around)
         except Refusal as refused:
             return await self._refused(refused)
         except Refused as refused:
@@ -109,15 +107,22 @@ class Attempt:
                 raise
             # One order that nothing can be made of must not take the others down with the agent.
             _log.exception("attempt %s: the agent itself failed", self.order.attempt_id)
-            return await self._refused(
-                Refusal("AGENT_DEFECT", f"the agent itself failed before the start: {exc!r}")
-            )
-        return await self._execute(verified, prepared, entry, around, span)
+            return await self._refused(self._shop.poison.crashed(self.order, exc))
+        work = Work(
+            prepared=replace(prepared, folder=folder),
+            check=self._check(verified),
+            around=around,
+            timeout=timedelta(milliseconds=verified.body["timeout_ms"]),
+            entry=entry,
+            spool=self._shop.spools.open(self.order.attempt_id),
+        )
+        return await self._execute(work, span)
 
     def _verify(self) -> verify.Verified:
         shop, order = self._shop, self.order
         if self.refuse_with is not None:
             raise self.refuse_with
+        shop.poison.check(order)
         shop.fence.check(order)
         now = datetime.fromtimestamp(shop.clock(), UTC)
         return verify.verify(
@@ -207,22 +212,13 @@ class Attempt:
             raise _too_large(len(data))
         return data.decode()
 
-    async def _side_call(
-        self,
-        call: verify.VerifiedCall,
-        around: Circumstances,
-        *,
-        section: Section = "command",
-        store: Collected | None = None,
-    ) -> Result:
-        prepared = self._shop.caller.prepare(call, section=section)
-        return await self._shop.caller.carry_out(
-            prepared, store or Collected(), around, timeout=call.tool.timeout, read_only=True
-        )
-
     async def _begin(
-        self, verified: verify.Verified, prepared: PreparedCall, captured: str
-    ) -> Entry:
+        self,
+        verified: verify.Verified,
+        prepared: PreparedCall,
+        captured: str,
+        around: Circumstances,
+    ) -> tuple[Entry, RunFolder | None]:
         """Records that effects may begin; raises Refusal when they may not."""
         shop, order = self._shop, self.order
         if self.refuse_with is not None:
@@ -240,6 +236,7 @@ class Attempt:
             command=prepared.command,
             captured=captured,
         )
+        folder = self._keep(verified, prepared, around)
         self.report = shop.masks.report(running)
         entry = Entry(
             self.report,
@@ -248,73 +245,48 @@ class Attempt:
             boot_id=shop.boot_id,
             started=True,
             late="" if verified.read_only else order.late_inputs.decode(),
+            supervised=folder is not None,
         )
         try:
             await shop.journal.executing(entry)
         except JournalFull as exc:
             self.report = replace(self.report, state="granted", start_time=0.0)
+            if shop.runs is not None:
+                shop.runs.remove(order.attempt_id)
             raise Refusal("DISK_FULL", f"this agent cannot record a start: {exc}") from exc
         failpoints.hit("executing.after_fsync_before_spawn")
-        return entry
+        return entry, folder
 
-    async def _execute(
-        self,
-        verified: verify.Verified,
-        prepared: PreparedCall,
-        entry: Entry,
-        around: Circumstances,
-        span: AttemptSpan,
-    ) -> Report:
-        shop = self._shop
-        spool = shop.spools.open(self.order.attempt_id)
-        late = asyncio.get_running_loop().call_later(
-            RUNNING_REPORT_DELAY, self._publish, self.report
+    def _keep(
+        self, verified: verify.Verified, prepared: PreparedCall, around: Circumstances
+    ) -> RunFolder | None:
+        """Makes the folder of a call that can outlive this agent; None for others."""
+        runs, executor = self._shop.runs, prepared.executor
+        if runs is None or verified.read_only or not isinstance(executor, SurvivingExecutor):
+            return None
+        kept = Kept(
+            execution_id=self.order.execution_id,
+            step_id=self.order.step_id,
+            traceparent=self.order.traceparent,
+            env=around.env,
+            timeout_ms=verified.body["timeout_ms"],
+            section=prepared.section,
+            call=prepared.call,
+            check=self._check(verified),
         )
         try:
-            with span.child("run"):
-                result = await shop.caller.carry_out(
-                    prepared,
-                    spool,
-                    around,
-                    timeout=timedelta(milliseconds=verified.body["timeout_ms"]),
-                    read_only=verified.read_only,
-                    sink=shop.masks.sink(spool),
-                )
-            failure = await self._verification_failure(verified, result, around, span)
-            report = ending.ended(self.report, result, failure, spool, read_only=verified.read_only)
-        except Exception as exc:  # noqa: BLE001 - third parties write executors
-            _log.exception("attempt %s: the executor failed", self.order.attempt_id)
-            report = ending.defect(self.report, exc, spool, read_only=verified.read_only)
-        finally:
-            late.cancel()
-        if not verified.read_only:
-            await ending.sync_output(spool)
-        report = shop.masks.report(replace(report, end_time=shop.clock()))
-        failpoints.hit("exit.before_append")
-        await shop.journal.final(replace(entry, report=report))
-        failpoints.hit("exit.after_append_before_report")
-        return report
+            folder = runs.keep(self.order.attempt_id, kept.to_bytes())
+            executor.warm()
+        except OSError as exc:
+            runs.remove(self.order.attempt_id)
+            raise Refusal("DISK_FULL", f"this agent cannot prepare a start: {exc}") from exc
+        return folder
 
-    async def _verification_failure(
-        self,
-        verified: verify.Verified,
-        result: Result,
-        around: Circumstances,
-        span: AttemptSpan,
-    ) -> Failure | None:
-        if verified.verify is None or self.order.kind != "forward" or result.state != "completed":
-            return None
-        with span.child("verify-call"):
-            try:
-                checked = await self._side_call(verified.verify, around)
-            except Refused as refused:
-                said = str(refused)
-            else:
-                if checked.state == "completed":
-                    return None
-                said = checked.failure.message if checked.failure else checked.state
-        message = f"it ran, but the verification failed: {said}"
-        return Failure("VERIFY_FAILED", message, "rollback_required")
+    def _check(self, verified: verify.Verified) -> verify.VerifiedCall | None:
+        return verified.verify if self.order.kind == "forward" else None
+
+    def _crashed(self, exc: Exception) -> Refusal:
+        return self._shop.poison.crashed(self.order, exc)
 
     async def _refused(self, refused: Refusal) -> Report:
         _log.warning("attempt %s not started: %s", self.order.attempt_id, refused)

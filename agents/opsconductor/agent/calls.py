@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
+from opsconductor.agent import http_answer
 from opsconductor.agent.executors.base import Call, Executor, Outcome, Refused, Sink
 from opsconductor.agent.report import Failure
 from opsconductor.rpc import canonical
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from opsconductor.agent.executors.base import State, Stream
+    from opsconductor.agent.executors.run_folder import RunFolder
     from opsconductor.agent.policy import Policy
     from opsconductor.agent.verify import VerifiedCall
     from opsconductor.tool_registry.render import Rendered, Section
@@ -90,6 +92,8 @@ class PreparedCall:
     rendered: Rendered
     executor: Executor
     section: Section = "command"
+    folder: RunFolder | None = None
+    """Where it is supervised, so that it outlives the agent."""
 
     @property
     def command(self) -> str:
@@ -101,7 +105,7 @@ class Caller:
     """Renders calls and has them carried out."""
 
     def __init__(self, choose: ChooseExecutor, policy: Policy) -> None:
-        self._choose = choose
+        self.choose = choose
         self._policy = policy
 
     def prepare(
@@ -121,7 +125,7 @@ class Caller:
                 objection = objection or "redirects could lead to hosts this agent may not reach"
             if objection:
                 raise Refused(Outcome.refused("POLICY_DENIED", objection))
-        return PreparedCall(call, rendered, self._choose(call.tool.method, call.target), section)
+        return PreparedCall(call, rendered, self.choose(call.tool.method, call.target), section)
 
     async def carry_out(
         self,
@@ -141,6 +145,7 @@ class Caller:
             timeout=timeout,
             env=around.env,
             read_only=read_only,
+            folder=prepared.folder,
         )
         try:
             outcome = await prepared.executor.run(call, sink or store, around.cancel)
@@ -157,6 +162,9 @@ def judge(prepared: PreparedCall, outcome: Outcome, store: OutputStore) -> Resul
     if outcome.state != "completed":
         value = outcome.output or (_parsed(prepared, None, *streams) if any(streams) else None)
         return Result(outcome.state, outcome, _failure_of(outcome), value)
+    refused = http_answer.failure(prepared.call.tool, prepared.section, outcome.output)
+    if refused is not None:
+        return Result("failed", outcome, refused, outcome.output)
     try:
         value = _output(prepared, outcome, *streams)
     except output.OutputUnparsable as exc:
@@ -176,9 +184,12 @@ def _failure_of(outcome: Outcome) -> Failure:
 
 
 def _output(prepared: PreparedCall, outcome: Outcome, stdout: bytes, stderr: bytes) -> Any:
-    if outcome.output is not None:
-        return output.check_output(prepared.call.tool, outcome.output)
-    return _parsed(prepared, outcome.exit_code, stdout, stderr)
+    tool, section = prepared.call.tool, prepared.section
+    if http_answer.is_parsed(tool, section, outcome.output):
+        return _parsed(prepared, 0, stdout, stderr)
+    if outcome.output is None:
+        return _parsed(prepared, outcome.exit_code, stdout, stderr)
+    return None if section == "undo" else output.check_output(tool, outcome.output, section=section)
 
 
 def _parsed(prepared: PreparedCall, exit_code: int | None, stdout: bytes, stderr: bytes) -> Any:

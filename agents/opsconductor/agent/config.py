@@ -34,6 +34,8 @@ class Config:
 
     endpoint: str = ""
     """``host:port`` of the orchestrator."""
+    endpoints: tuple[str, ...] = ()
+    """More of them, where several work on one store."""
     name: str = ""
     segment: str = ""
     services: tuple[str, ...] = ALL_SERVICES
@@ -46,6 +48,14 @@ class Config:
     log_level: str = "info"
     drain_grace: timedelta = timedelta(seconds=30)
     """How long a stopping agent waits for what runs."""
+    on_partition: timedelta | None = None
+    """How long it goes on with what runs while no orchestrator can be reached; None: to its end."""
+
+    @property
+    def all_endpoints(self) -> tuple[str, ...]:
+        """Every orchestrator that is set, each once."""
+        named = (self.endpoint, *self.endpoints) if self.endpoint else self.endpoints
+        return tuple(dict.fromkeys(named))
 
     @classmethod
     def load(cls, path: Path, environment: Mapping[str, str]) -> Config:
@@ -91,7 +101,7 @@ def _read(
 
 def _from_text(name: str, text: str) -> Any:
     """Returns what a variable means in the file's terms."""
-    if name in ("services", "tools"):
+    if name in ("services", "tools", "endpoints"):
         return [part.strip() for part in text.split(",") if part.strip()]
     if name == "labels":
         pairs = (part.partition("=") for part in text.split(",") if part.strip())
@@ -101,11 +111,34 @@ def _from_text(name: str, text: str) -> Any:
     return text
 
 
-def _endpoint(value: Any) -> str:
+def is_endpoint(value: Any) -> bool:
+    """Tells whether a value is a ``host:port``."""
     match = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
-    if match is None or not 1 <= int(match[2]) <= 65535:
+    return match is not None and 1 <= int(match[2]) <= 65535
+
+
+def _endpoint(value: Any) -> str:
+    if not is_endpoint(value):
         raise ValueError("host:port, such as conductor.example:7443")
     return str(value)
+
+
+def _endpoints(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(is_endpoint(each) for each in value):
+        raise ValueError("a list of host:port")
+    return tuple(value)
+
+
+def _on_partition(value: Any) -> timedelta | None:
+    """Reads ``continue``, ``{stop_after: 10m}`` or, in a variable, ``stop_after: 10m``."""
+    if value == "continue":
+        return None
+    if isinstance(value, str):
+        name, _, text = value.partition(":")
+        value = {name.strip(): text.strip()}
+    if not isinstance(value, dict) or set(value) != {"stop_after"}:
+        raise ValueError("continue, or stop_after with a duration such as 10m")
+    return _duration(value["stop_after"])
 
 
 def _text(value: Any) -> str:
@@ -150,6 +183,7 @@ def _duration(value: Any) -> timedelta:
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     "endpoint": _endpoint,
+    "endpoints": _endpoints,
     "name": _text,
     "segment": _text,
     "services": _texts,
@@ -158,4 +192,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "tools": _texts,
     "log_level": _log_level,
     "drain_grace": _duration,
+    "on_partition": _on_partition,
 }

@@ -1,7 +1,8 @@
 """The agent's own store of logins; nothing of it ever leaves the agent.
 
 ``credentials.yaml`` maps a reference to ``{kind: ssh, username, private_key_file, password,
-passphrase}``. The reference ``default`` serves targets that name none.
+passphrase}`` or to what another kind has (credential_kinds). The reference ``default`` serves
+targets that name none; calls without a target ask for one named like their kind or channel.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import contextlib
 import stat
 from typing import TYPE_CHECKING, Any
 
+from opsconductor.agent.credential_kinds import KINDS, entry_faults, hidden_names
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.redact import SHORTEST_SECRET
-from opsconductor.agent.settings import SettingsInvalid, read_mapping, unknown_keys
+from opsconductor.agent.settings import SettingsInvalid, read_mapping
 from opsconductor.rpc.errors import Fault
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT = "default"
-_FIELDS = ("kind", "username", "private_key_file", "private_key", "password", "passphrase")
+_OWN_FIELDS = ("kind", "username", "private_key_file", "private_key", "password", "passphrase")
 
 
 class CredentialsUnsafe(SettingsInvalid):
@@ -80,34 +81,27 @@ def _parse(path: Path) -> dict[str, Credential]:
     values = read_mapping(path)
     faults: list[Fault] = []
     for name, value in values.items():
-        faults += _entry_faults(name, value)
+        faults += entry_faults(name, value)
     if faults:
         raise SettingsInvalid(str(path), faults)
     folder = path.parent
-    return {name: Credential(**_resolved(value, folder)) for name, value in values.items()}
+    return {name: _credential(_resolved(value, folder)) for name, value in values.items()}
 
 
-def _entry_faults(name: str, value: Any) -> list[Fault]:
-    if not isinstance(value, dict):
-        return [Fault("TYPE", field=name, expected="a mapping with kind, username, …")]
-    faults = unknown_keys(value, _FIELDS, f"{name}.")
-    if value.get("kind", "ssh") != "ssh":
-        faults.append(Fault("KIND", field=f"{name}.kind", found=str(value["kind"]), expected="ssh"))
-    # The value is not repeated: it may be the secret itself.
-    faults += [
-        Fault("TYPE", field=f"{name}.{key}", expected="a text")
-        for key, item in value.items()
-        if key in _FIELDS and not isinstance(item, str)
-    ]
-    for key in ("password", "passphrase", "private_key"):
-        if isinstance(text := value.get(key, ""), str) and 0 < len(text) < SHORTEST_SECRET:
-            expected = f"at least {SHORTEST_SECRET} characters, so that output can be masked"
-            faults.append(Fault("TOO_SHORT", field=f"{name}.{key}", expected=expected))
-    return faults
+def _credential(value: dict[str, Any]) -> Credential:
+    own = {name: value[name] for name in _OWN_FIELDS if name in value}
+    hidden = hidden_names(value.get("kind", "ssh"))
+    rest = {key: text for key, text in value.items() if key not in (*_OWN_FIELDS, "hosts")}
+    hosts = value.get("hosts", "*")
+    return Credential(
+        **own,
+        settings=tuple(sorted((key, text) for key, text in rest.items() if key not in hidden)),
+        hidden=tuple(sorted((key, text) for key, text in rest.items() if key in hidden)),
+        hosts=tuple(hosts) if isinstance(hosts, list) else (hosts,),
+    )
 
 
-def _resolved(value: dict[str, str], folder: Path) -> dict[str, str]:
-    """Lets key files be named relative to the credentials file."""
-    if value.get("private_key_file"):
-        return {**value, "private_key_file": str(folder / value["private_key_file"])}
-    return value
+def _resolved(value: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Lets files be named relative to the credentials file."""
+    files = KINDS[value.get("kind", "ssh")].files
+    return {**value, **{name: str(folder / value[name]) for name in files if value.get(name)}}

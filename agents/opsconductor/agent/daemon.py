@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
+import secrets
 import signal
 import time
 from contextlib import AsyncExitStack
@@ -19,16 +19,24 @@ from opsconductor.agent.attempt import Workshop
 from opsconductor.agent.calls import Caller
 from opsconductor.agent.credentials import CredentialFile
 from opsconductor.agent.executors.registry import Executors
-from opsconductor.agent.fence import Fence
+from opsconductor.agent.executors.run_folder import RunFolders
+from opsconductor.agent.fence import Fences
 from opsconductor.agent.journal import Journal
 from opsconductor.agent.lock import FolderLock
 from opsconductor.agent.masking import Masks
 from opsconductor.agent.output import Spools
 from opsconductor.agent.policy import Policy
 from opsconductor.agent.record_log import JournalCorrupt, JournalFailed
+from opsconductor.agent.session import tasks
+from opsconductor.agent.session.endpoints import FILE as ENDPOINTS_FILE
+from opsconductor.agent.session.endpoints import Endpoints
 from opsconductor.agent.session.enroll import AgentCertificates
 from opsconductor.agent.session.inventory import InventoryQueries
-from opsconductor.agent.session.link import Link
+from opsconductor.agent.session.links import Links
+from opsconductor.agent.session.partition import Partition
+from opsconductor.agent.session.poison_frames import PoisonFrames
+from opsconductor.agent.session.shared import Shared
+from opsconductor.agent.session.switchboard import Switchboard
 from opsconductor.agent.spans import spans_from
 from opsconductor.agent.verify import Trust
 from opsconductor.agent.worker import Worker
@@ -36,7 +44,7 @@ from opsconductor.rpc.allowed_signers import AllowedSigners
 from opsconductor.tool_registry.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from opsconductor.agent.config import Config
 
@@ -44,6 +52,8 @@ CANCEL_GRACE = 15.0
 """Seconds that cancelled attempts get to end with evidence."""
 DELIVERY_GRACE = 5.0
 """Seconds in which last reports and output may still be delivered."""
+RESERVE_INTERVAL = 30.0
+"""Seconds between looks whether a reserve that was given up has room again."""
 EXIT_FAILED, EXIT_BROKEN = 1, 3
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -89,7 +99,7 @@ async def _run(folder: Path, config: Config, boot_id: str, accept_incarnation: s
 
 
 async def _compose(folder: Path, config: Config, boot_id: str, stack: AsyncExitStack) -> Daemon:
-    certificates = AgentCertificates(config.endpoint, folder)
+    certificates = AgentCertificates(folder)
     identity = certificates.identity()
     registry = (
         Registry.load([Path(root) for root in config.tools]) if config.tools else Registry.load()
@@ -108,7 +118,7 @@ async def _compose(folder: Path, config: Config, boot_id: str, stack: AsyncExitS
         credentials=credentials, known_hosts=folder / "known_hosts", inventory=inventory
     )
     stack.push_async_callback(executors.close)
-    fence = Fence(boottime)
+    fences = Fences(boottime)
     shop = Workshop(
         journal=journal,
         trust=Trust(
@@ -120,16 +130,39 @@ async def _compose(folder: Path, config: Config, boot_id: str, stack: AsyncExitS
         ),
         caller=Caller(executors.choose, policy),
         spools=spools,
-        fence=fence,
+        fence=fences,
         spans=spans,
         masks=Masks(credentials.secrets),
         clock=time.time,
         boot_id=boot_id,
+        runs=RunFolders(folder / "runs"),
     )
     worker = Worker(shop, capacity=config.capacity)
-    facts = _facts(config, journal, boot_id, executors.methods, dict(registry.digests()))
-    link = Link(certificates, worker, journal, fence, spools, inventory, facts)
-    return Daemon(worker, journal, link, config.drain_grace.total_seconds())
+    board = Switchboard(worker, boottime)
+    shared = Shared(
+        certificates=certificates,
+        endpoints=Endpoints(folder / ENDPOINTS_FILE, config.all_endpoints),
+        worker=worker,
+        journal=journal,
+        spools=spools,
+        fences=fences,
+        inventory=inventory,
+        board=board,
+        poison=shop.poison,
+        poison_frames=PoisonFrames(folder / "poison"),
+        facts=_facts(config, journal, boot_id, executors.methods, dict(registry.digests())),
+    )
+    watches = [_keep_reserve(journal)]
+    if config.on_partition is not None:
+        watches.append(Partition(board, worker, config.on_partition).watch())
+    return Daemon(worker, journal, Links(shared), config.drain_grace.total_seconds(), watches)
+
+
+async def _keep_reserve(journal: Journal) -> None:
+    """Takes the reserve for a full disk up again when there is room; until cancelled."""
+    while True:
+        await asyncio.sleep(RESERVE_INTERVAL)
+        journal.restore_reserve()
 
 
 def _facts(
@@ -140,6 +173,7 @@ def _facts(
         "version": metadata.version("opsconductor"),
         "journal_id": journal.journal_id,
         "boot_id": boot_id,
+        "instance_id": secrets.token_hex(16),
         "services": list(config.services),
         "methods": sorted(methods),
         "labels": dict(config.labels),
@@ -156,11 +190,19 @@ def _facts(
 class Daemon:
     """The running agent: works until a signal, then drains."""
 
-    def __init__(self, worker: Worker, journal: Journal, link: Link, drain_grace: float) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        journal: Journal,
+        links: Links,
+        drain_grace: float,
+        watches: Iterable[Coroutine[None, None, None]] = (),
+    ) -> None:
         self.worker = worker
         self.journal = journal
-        self._link = link
+        self._links = links
         self._drain_grace = drain_grace
+        self._watches = tuple(watches)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -169,22 +211,22 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        link = asyncio.create_task(self._link.run())
+        links = asyncio.create_task(self._links.run())
+        watches = [asyncio.create_task(watch) for watch in self._watches]
         stop = asyncio.create_task(self._stop.wait())
         broken = asyncio.create_task(self.worker.broken.wait())
         try:
-            await asyncio.wait({link, stop, broken}, return_when=asyncio.FIRST_COMPLETED)
-            if link.done():
-                link.result()
+            ends = {links, stop, broken, *watches}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in (links, *watches):
+                if task.done():
+                    task.result()
             if self.worker.broken.is_set():
                 return EXIT_BROKEN
             await self._drain()
             return 0
         finally:
-            for task in (link, stop, broken):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await tasks.end(links, stop, broken, *watches)
 
     def stop(self) -> None:
         """Begins to drain; a second time ends what runs at once."""
@@ -195,7 +237,7 @@ class Daemon:
     async def _drain(self) -> None:
         _log.info("stopping: %d attempts are running", self.worker.running)
         self.worker.drain("the agent is stopping")
-        self._link.announce_draining()
+        self._links.announce_draining()
         idle = asyncio.create_task(self.worker.wait_idle())
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait(
@@ -213,5 +255,5 @@ class Daemon:
         """Gives last reports a chance; what is left goes out at the next start."""
         deadline = boottime() + DELIVERY_GRACE
         # Acknowledgements come from two streams; a short poll at the very end is simpler than both.
-        while self._link.connected and not self.worker.all_acknowledged and boottime() < deadline:  # noqa: ASYNC110
+        while self._links.connected and not self.worker.all_acknowledged and boottime() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -13,6 +13,9 @@ from opsconductor.agent.report import MAX_OUTPUT_BYTES, Failure, Report
 if TYPE_CHECKING:
     from opsconductor.agent.calls import Result
     from opsconductor.agent.output import Spool
+    from opsconductor.agent.refusal import Refusal
+
+_STOPPED = frozenset({"cancelled", "cancel_unverified", "unknown"})
 
 _log = logging.getLogger(__name__)
 
@@ -52,14 +55,21 @@ def ended(
     )
 
 
-def defect(running: Report, exc: Exception, spool: Spool, *, read_only: bool) -> Report:
+def saying_why(report: Report, stopped_by: Refusal | None) -> Report:
+    """Names the agent's own reason in the report of an attempt that it ended by itself."""
+    if stopped_by is None or report.error is None or report.state not in _STOPPED:
+        return report
+    message = f"{stopped_by.message}: {report.error.message}"
+    return replace(report, error=replace(report.error, code=stopped_by.code, message=message))
+
+
+def defect(running: Report, why: Refusal, spool: Spool, *, read_only: bool) -> Report:
     """Returns the report of an attempt during which the agent itself failed."""
-    message = f"the agent itself failed: {exc!r}; its log has the details"
     return replace(
         _with_output(running, spool),
         state="failed" if read_only else "unknown",
         effects="none" if read_only else "possible",
-        error=Failure("AGENT_DEFECT", message, "non_retryable" if read_only else "unknown"),
+        error=Failure(why.code, why.message, "non_retryable" if read_only else "unknown"),
     )
 
 
@@ -75,6 +85,8 @@ async def sync_output(spool: Spool) -> None:
 
 
 def _with_output(running: Report, spool: Spool) -> Report:
+    """Ends the spool and returns the report with what it holds."""
+    spool.finish()
     stdout, stderr = spool.streams["stdout"], spool.streams["stderr"]
     return replace(
         running,
@@ -82,12 +94,13 @@ def _with_output(running: Report, spool: Spool) -> Report:
         stderr_bytes=stderr.length,
         stdout_sha256=stdout.sha256,
         stderr_sha256=stderr.sha256,
+        stdout_left_out=spool.left_out["stdout"],
+        stderr_left_out=spool.left_out["stderr"],
     )
 
 
 def _noting_cut(error: Failure | None, spool: Spool) -> Failure | None:
     if error is None or not spool.dropped:
         return error
-    kept = sum(stream.length for stream in spool.streams.values())
-    note = f"{error.message} (output cut at {kept} bytes, {spool.dropped} dropped)"
+    note = f"{error.message} (of its output {spool.dropped} bytes were left out)"
     return replace(error, message=note)

@@ -46,10 +46,7 @@ class Fence:
     def check(self, order: Order) -> None:
         """Raises Refusal when the order is of another session or too old to start."""
         if order.session_epoch != self.epoch:
-            raise Refusal(
-                "STALE_EPOCH",
-                f"granted for session {order.session_epoch}, this agent is in session {self.epoch}",
-            )
+            raise stale(order, f"session {self.epoch}")
         # Grants are taken back over the same stream as echoes, so a later echo vouches for them.
         beat = max(order.beat, self._confirmed)
         age = self._boottime() - self._sent.get(beat, float("-inf"))
@@ -59,3 +56,42 @@ class Fence:
                 f"the orchestrator's last proof of life was {age:.1f} s ago, the order may start "
                 f"within {order.start_ttl:g} s",
             )
+
+
+class Fences:
+    """The fence of each session; an order is judged by the one it was granted for, and no other."""
+
+    def __init__(self, boottime: Callable[[], float]) -> None:
+        self._boottime = boottime
+        self._fences: list[Fence] = []
+
+    def new(self) -> Fence:
+        """Returns a fence for one more connection, shut until its first session begins."""
+        fence = Fence(self._boottime)
+        self._fences.append(fence)
+        return fence
+
+    def drop(self, fence: Fence) -> None:
+        """Forgets the fence of a connection that is given up: nothing granted for it may start."""
+        self._fences.remove(fence)
+
+    @property
+    def epoch(self) -> int:
+        """The newest session."""
+        return max((fence.epoch for fence in self._fences), default=0)
+
+    def check(self, order: Order) -> None:
+        """Raises Refusal when the order is of a session that is over, or too old to start."""
+        for fence in self._fences:
+            if fence.epoch == order.session_epoch and fence.epoch:
+                return fence.check(order)
+        open_now = ", ".join(str(fence.epoch) for fence in self._fences if fence.epoch) or "none"
+        raise stale(order, f"session {open_now}")
+
+
+def stale(order: Order, here: str) -> Refusal:
+    """Returns why an order of another session is not obeyed."""
+    return Refusal(
+        "STALE_EPOCH",
+        f"granted for session {order.session_epoch}, this agent is in {here}",
+    )

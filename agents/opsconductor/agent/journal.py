@@ -20,7 +20,7 @@ from opsconductor.agent.report import Failure, Report
 from opsconductor.rpc import failpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
 CHANGE_KEPT = timedelta(days=8)
@@ -50,6 +50,8 @@ class Entry:
     """Whether EXECUTING was recorded."""
     late: str = ""
     """Late-bound inputs it started with, JSON text; an undo of it takes no others."""
+    supervised: bool = False
+    """Whether its command runs under a supervisor, which outlives the agent."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the entry as one record."""
@@ -63,6 +65,7 @@ class Entry:
             "keep_until": self.keep_until,
             "started": self.started,
             **({"late": self.late} if self.late else {}),
+            **({"supervised": True} if self.supervised else {}),
         }
 
     @classmethod
@@ -111,6 +114,10 @@ class Journal:
     def unacknowledged(self) -> Iterator[Entry]:
         """Yields attempts whose end the orchestrator has not confirmed, oldest first."""
         return (entry for entry in list(self._entries.values()) if not entry.acked_at)
+
+    def history(self) -> Iterator[Entry]:
+        """Yields every attempt that is remembered, tombstones included, oldest first."""
+        return iter(list(self._entries.values()))
 
     def starts(self, group: str) -> int:
         """Returns how many attempts of a group have started on this agent."""
@@ -173,15 +180,24 @@ class Journal:
         )
         self._compact_if_worth_it()
 
-    def unknown_after_crash(self, boot_id: str) -> list[Report]:
+    def adoptable(self, boot_id: str) -> list[Entry]:
+        """Returns what may still run, or has ended, under supervisors of an earlier process."""
+        return [
+            entry
+            for entry in self._entries.values()
+            if entry.supervised and entry.boot_id == boot_id and not entry.report.final
+        ]
+
+    def unknown_after_crash(self, boot_id: str, adopted: Collection[str] = ()) -> list[Report]:
         """Marks what was executing when the last process ended as unknown and returns it.
 
         Args:
             boot_id: Boot of the machine now; said in the message when it differs.
+            adopted: Attempts that are taken up instead.
         """
         found = []
         for entry in list(self._entries.values()):
-            if entry.report.final:
+            if entry.report.final or entry.report.attempt_id in adopted:
                 continue
             how = (
                 "the agent was killed" if entry.boot_id == boot_id else "the machine was restarted"
@@ -204,6 +220,10 @@ class Journal:
         entry = self._entries[report.attempt_id]
         if not entry.acked_at:
             self._apply_and_append(replace(entry, report=report).to_json())
+
+    def restore_reserve(self) -> bool:
+        """Takes up the reserve for a full disk again; tells whether it is there."""
+        return self._log.restore_reserve()
 
     async def sync(self) -> None:
         """Waits until all records are on disk."""

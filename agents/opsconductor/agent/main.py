@@ -30,6 +30,8 @@ files in DIR:
   credentials.yaml   logins for targets, mode 0600 (optional)
   known_hosts        host keys of targets (optional)
   journal, spool/    what was started and what has not been delivered yet; do not delete
+  endpoints.json     orchestrators that were named by others
+  poison/            frames that made no sense, for a person to look at
 """
 
 
@@ -57,9 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="connect and work until stopped (SIGTERM drains)")
     _common(run)
     run.set_defaults(command=_run)
+    doctor = commands.add_parser(
+        "doctor", help="tell which methods this host offers, and what the others miss"
+    )
+    doctor.set_defaults(command=_doctor)
     join = commands.add_parser("join", help="enrol with a token file, then run")
     _common(join)
-    join.add_argument("--endpoint", required=True, metavar="HOST:PORT", help="the orchestrator")
+    join.add_argument(
+        "--endpoint",
+        required=True,
+        action="append",
+        metavar="HOST:PORT",
+        help="the orchestrator; repeatable where several work on one store",
+    )
     join.add_argument(
         "--token-file", required=True, type=Path, help="from 'opsctl agents token create'"
     )
@@ -95,7 +107,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     folder: Path = options.data_dir
     config = Config.load(folder / "agent.yaml", os.environ)
-    if not config.endpoint:
+    if not config.all_endpoints:
         sys.stderr.write(f"error: {folder} has no settings; run 'opsconductor-agent join' first\n")
         return EXIT_USAGE
     from opsconductor.agent.daemon import run
@@ -107,7 +119,7 @@ def _join(options: argparse.Namespace) -> int:
     import asyncio
 
     from opsconductor.agent.lock import FolderLock
-    from opsconductor.agent.session.enroll import enroll
+    from opsconductor.agent.session.enroll import enroll_anywhere
     from opsconductor.agent.settings import write_mapping
     from opsconductor.rpc.token_file import parse_token_file
 
@@ -118,7 +130,7 @@ def _join(options: argparse.Namespace) -> int:
     with FolderLock(folder):
         if options.allowed_signers:
             _install_signers(options.allowed_signers, folder)
-        enrolled = asyncio.run(enroll(options.endpoint, token, folder))
+        enrolled = asyncio.run(enroll_anywhere(options.endpoint, token, folder))
         _leave_earlier_store(folder)
         settings.update(name=enrolled.name, segment=enrolled.segment)
         write_mapping(folder / "agent.yaml", settings)
@@ -129,14 +141,33 @@ def _join(options: argparse.Namespace) -> int:
     return 0 if options.no_run else _run(options)
 
 
+def _doctor(_options: argparse.Namespace) -> int:
+    from opsconductor.agent.executors.credential import no_credentials
+    from opsconductor.agent.executors.registry import Executors
+
+    async def no_inventory(_filters: Any) -> dict[str, Any]:
+        return {}
+
+    executors = Executors(
+        credentials=no_credentials, known_hosts=Path("known_hosts"), inventory=no_inventory
+    )
+    for method in executors.methods:
+        sys.stdout.write(f"ok       {method}\n")
+    for method, missing in sorted(executors.unavailable.items()):
+        sys.stdout.write(f"missing  {method}: {missing}\n")
+    return 0
+
+
 def _leave_earlier_store(folder: Path) -> None:
     """Lets a folder that was enrolled before belong to the store it has joined now."""
     import time
 
     from opsconductor.agent.journal import Journal
     from opsconductor.agent.record_log import JournalCorrupt
+    from opsconductor.agent.session.endpoints import FILE as ENDPOINTS_FILE
     from opsconductor.rpc.errors import InvalidArgument
 
+    (folder / ENDPOINTS_FILE).unlink(missing_ok=True)
     path = folder / "journal"
     if not path.exists():
         return
@@ -154,7 +185,10 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings to write, after checking them as the file will be checked."""
     from opsconductor.agent.config import settings_checked
 
-    values: dict[str, Any] = {"endpoint": options.endpoint}
+    first, *others = options.endpoint
+    values: dict[str, Any] = {"endpoint": first}
+    if others:
+        values["endpoints"] = others
     if options.services:
         values["services"] = [part.strip() for part in options.services.split(",") if part.strip()]
     if options.capacity is not None:

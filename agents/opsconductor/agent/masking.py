@@ -27,6 +27,11 @@ class Masks:
         """Puts a mask before a store of output."""
         return MaskedSink(store, self._current())
 
+    def streams(self) -> dict[Stream, StreamRedactor]:
+        """Returns a mask for each stream of one attempt."""
+        redactor = self._current()
+        return {"stdout": redactor.stream(), "stderr": redactor.stream()}
+
     def report(self, report: Report) -> Report:
         """Returns a report whose texts hold no secret.
 

@@ -1,16 +1,18 @@
 """Output of attempts on disk, until the orchestrator has stored every byte.
 
-One file per attempt and stream under ``spool/``. What is declared in a report is what is here:
-bytes beyond the limit are dropped and counted, never declared.
+One file per attempt and stream under ``spool/``. Of output beyond the limits the head and the tail
+are kept, with a line between them that says how much is missing; what a report declares is what is
+here, that line included. The head can be watched as it comes, the tail is added at the end.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from opsconductor.agent.spooled_stream import SpooledStream, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,114 +20,116 @@ if TYPE_CHECKING:
 
 Stream = Literal["stdout", "stderr"]
 STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
-MAX_ATTEMPT_BYTES = 16 * 1024 * 1024
-MAX_SPOOL_BYTES = 2 * 1024 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 CREDIT_BYTES = 1024 * 1024
 """Most bytes of one attempt that are sent and not yet acknowledged."""
 
+GAP_NOTE_BYTES = 64
+"""Room that the line about a gap takes at most."""
+
 _log = logging.getLogger(__name__)
 
 
-class SpooledStream:
-    """One stream of one attempt; the file is made at its first byte."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much output is kept."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = -1
-        self._sha256 = hashlib.sha256()
-        self.length = 0
-        self.sent = 0
-        self.acked = 0
-
-    def append(self, data: bytes) -> None:
-        """Stores bytes; raises OSError when the disk does not take them."""
-        if self._descriptor < 0:
-            self._open(os.O_CREAT)
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._descriptor, view, self.length)
-            self._sha256.update(view[:written])
-            self.length += written
-            view = view[written:]
-
-    def recover(self) -> None:
-        """Takes up a file of an earlier process."""
-        self._open(0)
-        while data := os.pread(self._descriptor, CHUNK_BYTES, self.length):
-            self._sha256.update(data)
-            self.length += len(data)
-
-    def read(self, offset: int, limit: int) -> bytes:
-        """Returns stored bytes from an offset on."""
-        if self._descriptor < 0 or offset >= self.length:
-            return b""
-        return os.pread(self._descriptor, min(limit, self.length - offset), offset)
+    attempt_bytes: int = 16 * 1024 * 1024
+    tail_bytes: int = 256 * 1024
+    """Of each stream, in memory until the attempt ends."""
+    total_bytes: int = 2 * 1024 * 1024 * 1024
 
     @property
-    def sha256(self) -> str:
-        """SHA-256 of everything stored, hex; empty when nothing is."""
-        return self._sha256.hexdigest() if self.length else ""
+    def head_bytes(self) -> int:
+        """What both streams of an attempt may fill before their tails begin."""
+        return max(self.attempt_bytes - len(STREAMS) * (self.tail_bytes + GAP_NOTE_BYTES), 0)
 
-    def acknowledge(self, stored: int) -> None:
-        """Takes the orchestrator's word for what it has: more, or less after a restore."""
-        stored = min(stored, self.length)
-        if stored < self.acked or stored > self.sent:
-            self.sent = stored
-        self.acked = stored
 
-    def sync(self) -> None:
-        """Puts the bytes on disk."""
-        if self._descriptor >= 0:
-            os.fdatasync(self._descriptor)
+@dataclass(slots=True)
+class Quota:
+    """What all spools together may take, and take now."""
 
-    def close(self) -> None:
-        """Closes the file and keeps it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+    limit: int
+    used: int = 0
 
-    def remove(self) -> None:
-        """Deletes the file."""
-        if self._descriptor >= 0:
-            self.close()
-            self._path.unlink(missing_ok=True)
+    @property
+    def room(self) -> int:
+        """Bytes that may still be stored."""
+        return max(self.limit - self.used, 0)
 
-    def _open(self, extra: int) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | extra
-        self._descriptor = os.open(self._path, flags, 0o600)
+
+def gap_note(left_out: int) -> bytes:
+    """Returns the line that stands where bytes are missing."""
+    return f"\n[… {left_out} bytes left out …]\n".encode()
 
 
 class Spool:
     """Both streams of one attempt; takes output as the executors' sink does."""
 
-    def __init__(self, attempt_id: str, folder: Path, notify: Callable[[Spool], None]) -> None:
+    def __init__(
+        self,
+        attempt_id: str,
+        folder: Path,
+        notify: Callable[[Spool], None],
+        limits: Limits,
+        quota: Quota,
+    ) -> None:
         self.attempt_id = attempt_id
         self.streams = {name: SpooledStream(folder / f"{attempt_id}.{name}") for name in STREAMS}
-        self.dropped = 0
+        self.left_out: dict[Stream, int] = dict.fromkeys(STREAMS, 0)
+        """Bytes of each stream that were produced and are not kept; known when it is finished."""
         self.released = False
         self.refused = False
         """Whether the orchestrator does not take it in this session."""
-        self.room = MAX_ATTEMPT_BYTES
+        self._tails = {name: Tail(limits.tail_bytes) for name in STREAMS}
+        self._room = limits.head_bytes
+        self._quota = quota
         self._notify = notify
+        self._finished = False
 
     async def write(self, stream: Stream, data: bytes) -> None:
-        """Stores output up to the limit and counts the rest."""
-        kept = data[: max(self.room, 0)]
-        if kept:
-            try:
-                self.streams[stream].append(kept)
-            except OSError as exc:
-                _log.error("output of %s is cut: %s", self.attempt_id, exc)
-                self.dropped += len(data)
-                self.room = 0
-                return
-            self.room -= len(kept)
-            self._notify(self)
-        if len(kept) < len(data):
-            if not self.dropped:
-                _log.warning("output of %s is cut at %d bytes", self.attempt_id, MAX_ATTEMPT_BYTES)
-            self.dropped += len(data) - len(kept)
+        """Stores output; what there is no room for is kept as the stream's tail, or counted."""
+        tail = self._tails[stream]
+        room = 0 if tail.begun else min(self._room, self._quota.room)
+        head = data[:room]
+        if head and not self._store(stream, head):
+            head = b""
+        self._room -= len(head)
+        if len(head) < len(data):
+            if not tail.begun:
+                _log.warning("output of %s: no more room for its %s", self.attempt_id, stream)
+            tail.add(data[len(head) :])
+
+    def finish(self) -> None:
+        """Ends the output: puts the tails behind the heads, and says what is missing between."""
+        if self._finished:
+            return
+        self._finished = True
+        for stream, tail in self._tails.items():
+            if tail.begun:
+                self._put_tail(stream, tail)
+
+    def recover(self, stream: Stream) -> None:
+        """Takes up the file of an earlier process; its tail died with that."""
+        taken_up = self.streams[stream]
+        taken_up.recover()
+        self._room -= taken_up.length
+        self._quota.used += taken_up.length
+
+    def resume(self, stream: Stream, missing: int) -> None:
+        """Goes on behind bytes that an earlier process had taken but not stored."""
+        self._tails[stream].left_out += missing
+
+    def remove(self) -> None:
+        """Deletes the files."""
+        for stream in self.streams.values():
+            self._quota.used -= stream.length
+            stream.remove()
+
+    @property
+    def dropped(self) -> int:
+        """Bytes of both streams that are not kept."""
+        return sum(self.left_out.values())
 
     def content(self, stream: Stream) -> bytes:
         """Returns everything stored of a stream."""
@@ -142,11 +146,11 @@ class Spool:
         """Whether every stored byte is acknowledged."""
         return all(stream.acked >= stream.length for stream in self.streams.values())
 
-    def next_chunk(self) -> tuple[Stream, int, bytes] | None:
+    def next_chunk(self, credit: int = CREDIT_BYTES) -> tuple[Stream, int, bytes] | None:
         """Returns the next piece and counts it as sent; None without data or credit."""
         if self.refused:
             return None
-        room = CREDIT_BYTES - self.unacknowledged
+        room = min(CREDIT_BYTES - self.unacknowledged, credit)
         for name, stream in self.streams.items():
             data = stream.read(stream.sent, min(CHUNK_BYTES, room)) if room > 0 else b""
             if data:
@@ -159,21 +163,44 @@ class Spool:
         for stream in self.streams.values():
             stream.sent = stream.acked
 
+    def _store(self, stream: Stream, data: bytes) -> bool:
+        """Appends bytes as a whole; tells whether the disk took them."""
+        try:
+            self.streams[stream].append(data)
+        except OSError as exc:
+            _log.error("output of %s is not stored: %s", self.attempt_id, exc)
+            return False
+        self._quota.used += len(data)
+        self._notify(self)
+        return True
+
+    def _put_tail(self, stream: Stream, tail: Tail) -> None:
+        rest = tail.content()
+        whole = gap_note(tail.left_out) + rest if tail.left_out else rest
+        if len(whole) <= self._quota.room and self._store(stream, whole):
+            self.left_out[stream] = tail.left_out
+            return
+        # The line alone may still fit where the last bytes do not.
+        self.left_out[stream] = tail.left_out + len(rest)
+        note = gap_note(self.left_out[stream])
+        if len(note) <= self._quota.room:
+            self._store(stream, note)
+
 
 class Spools:
     """All spools of the agent, and which of them have something to send."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
         self._folder = folder
+        self._limits = limits or Limits()
+        self._quota = Quota(self._limits.total_bytes)
         self._spools: dict[str, Spool] = {}
         self._wake: Callable[[], None] = lambda: None
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def open(self, attempt_id: str) -> Spool:
-        """Returns a new spool; its room shrinks when all spools together are near their limit."""
-        spool = Spool(attempt_id, self._folder, lambda _: self._wake())
-        used = sum(s.length for each in self._spools.values() for s in each.streams.values())
-        spool.room = min(spool.room, MAX_SPOOL_BYTES - used)
+        """Returns a new spool."""
+        spool = Spool(attempt_id, self._folder, lambda _: self._wake(), self._limits, self._quota)
         self._spools[attempt_id] = spool
         return spool
 
@@ -183,7 +210,7 @@ class Spools:
             attempt_id, _, name = path.name.rpartition(".")
             if name in STREAMS and attempt_id:
                 spool = self._spools.get(attempt_id) or self.open(attempt_id)
-                spool.streams[name].recover()
+                spool.recover(name)
         return dict(self._spools)
 
     def find(self, attempt_id: str) -> Spool | None:
@@ -192,6 +219,11 @@ class Spools:
 
     def __iter__(self) -> Iterator[Spool]:
         return iter(list(self._spools.values()))
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes of all attempts that are sent and not yet acknowledged."""
+        return sum(spool.unacknowledged for spool in self._spools.values())
 
     def on_output(self, wake: Callable[[], None]) -> None:
         """Calls ``wake`` whenever there may be something to send, in this new session."""
@@ -224,8 +256,7 @@ class Spools:
     def discard(self, attempt_id: str) -> None:
         """Gives up a spool that nobody will ever take."""
         if spool := self._spools.pop(attempt_id, None):
-            for stream in spool.streams.values():
-                stream.remove()
+            spool.remove()
 
     def close(self) -> None:
         """Closes all files and keeps them."""

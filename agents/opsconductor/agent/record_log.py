@@ -1,14 +1,15 @@
 """An append-only file of checksummed records that survives being cut off anywhere.
 
 Layout of a record: two marker bytes, the payload's length (4 bytes, little endian), the first 8
-bytes of the SHA-256 of length and payload, then the payload. A bad record with no good one after it
-is the torn end of the last write and is cut away; a bad record with good ones after it is damage,
-and nothing is guessed.
+bytes of the SHA-256 of length and payload, then the payload. A last record that ends too early, or
+has parts that were never written, is the torn end of the last write and is cut away. Any other bad
+record is damage of something that may have been promised, and nothing is guessed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import logging
@@ -25,6 +26,7 @@ MARKER = b"\xa7J"
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 BALLAST_BYTES = 2 * 1024 * 1024
 
+_NEVER_WRITTEN = bytes(16)
 _HEADER = struct.Struct("<2sI8s")
 _log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def decode(data: bytes) -> tuple[list[bytes], int]:
     """Returns the payloads and how many bytes of ``data`` are good.
 
     Raises:
-        JournalCorrupt: A bad record is followed by a good one.
+        JournalCorrupt: A bad record is followed by a good one, or was whole once.
     """
     payloads: list[bytes] = []
     position = 0
@@ -59,7 +61,22 @@ def decode(data: bytes) -> tuple[list[bytes], int]:
     while (later := data.find(MARKER, later + 1)) >= 0:
         if _record_at(data, later) is not None:
             raise JournalCorrupt(f"the record at byte {position} is damaged, later ones are whole")
+    if not _is_torn(data[position:]):
+        raise JournalCorrupt(f"the last record, at byte {position}, is damaged")
     return payloads, position
+
+
+def _is_torn(rest: bytes) -> bool:
+    """Tells whether bytes can be what is left of a record whose writing was interrupted.
+
+    A payload holds no zeros; a long run of them, or one at an end, never arrived on the disk.
+    """
+    if len(rest) < _HEADER.size or rest[0] == 0 or rest[-1] == 0 or _NEVER_WRITTEN in rest:
+        return True
+    marker, length, checksum = _HEADER.unpack_from(rest)
+    payload = rest[_HEADER.size :]
+    too_short = length > len(payload) and _checksum(payload) != checksum
+    return bool(marker == MARKER and too_short)
 
 
 def _record_at(data: bytes, position: int) -> bytes | None:
@@ -93,7 +110,9 @@ class RecordLog:
         self._syncing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._ballast = path.with_suffix(".ballast")
-        _allocate(self._ballast)
+        self._reserved = _allocate(self._ballast)
+        if not self._reserved:
+            _log.error("journal: the disk is full; there is no room for the reserve")
 
     @classmethod
     def open(cls, path: Path) -> tuple[RecordLog, list[bytes]]:
@@ -129,6 +148,8 @@ class RecordLog:
         if self._failed:
             raise JournalFailed(self._failed)
         record = encode(payload)
+        if not (urgent or self.restore_reserve()):
+            raise JournalFull("the disk is full: there is no room for the end of what would start")
         while True:
             try:
                 _write_all(self._descriptor, record)
@@ -139,6 +160,13 @@ class RecordLog:
             else:
                 self.size += len(record)
                 return
+
+    def restore_reserve(self) -> bool:
+        """Takes up the reserve again after it was given up; tells whether it is there."""
+        if not self._reserved and _allocate(self._ballast):
+            self._reserved = True
+            _log.info("journal: the reserve for a full disk is there again")
+        return self._reserved
 
     async def sync(self) -> None:
         """Waits until everything appended so far is on disk; one fdatasync serves all who wait."""
@@ -208,10 +236,11 @@ class RecordLog:
             raise JournalFailed(self._failed) from exc
 
     def _free_ballast(self) -> bool:
-        if not self._ballast.exists() or self._ballast.stat().st_size == 0:
+        if not self._reserved:
             return False
         _log.error("journal: the disk is full; freeing the reserve of %d bytes", BALLAST_BYTES)
-        self._ballast.unlink()
+        self._reserved = False
+        self._ballast.unlink(missing_ok=True)
         return True
 
 
@@ -221,18 +250,21 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _allocate(path: Path) -> None:
-    """Reserves the ballast; a full disk or a file system without fallocate leaves it absent."""
+def _allocate(path: Path) -> bool:
+    """Reserves the ballast; tells whether it is there, which a full disk prevents."""
     if path.exists() and path.stat().st_size == BALLAST_BYTES:
-        return
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return True
     try:
-        os.posix_fallocate(descriptor, 0, BALLAST_BYTES)
-    except OSError as exc:
-        os.ftruncate(descriptor, 0)
-        _log.warning("journal: no reserve for a full disk could be made: %s", exc)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, BALLAST_BYTES)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def sync_folder(path: Path) -> None:

@@ -18,7 +18,9 @@ State = Literal[
     "unknown",
 ]
 Effects = Literal["", "none", "possible", "done"]
-ErrorClass = Literal["retryable", "non_retryable", "rollback_required", "unreachable", "unknown"]
+ErrorClass = Literal[
+    "retryable", "non_retryable", "rollback_required", "unreachable", "throttled", "unknown"
+]
 
 OPEN_STATES = frozenset({"granted", "running"})
 """States after which more is to come."""
@@ -60,6 +62,9 @@ class Report:
     stderr_bytes: int = 0
     stdout_sha256: str = ""
     stderr_sha256: str = ""
+    stdout_left_out: int = 0
+    """Bytes that were produced and not kept."""
+    stderr_left_out: int = 0
     survivors: tuple[str, ...] = ()
     start_time: float = 0.0
     """By this agent's clock, seconds since 1970; 0 when nothing started."""

@@ -7,11 +7,16 @@ handed on as it came.
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
+
+
+CLOSE_SECONDS = 2.0
+"""How long the last spans may take at the end of the process."""
 
 
 class AttemptSpan(Protocol):
@@ -85,8 +90,11 @@ class OpenTelemetrySpans:
         return _OpenTelemetrySpan(self._tracer, span)
 
     def close(self) -> None:
-        """Sends what is left; waits at most as long as the exporter's own timeout."""
-        self._provider.shutdown()
+        """Sends what is left, for ``CLOSE_SECONDS`` at most: a dead receiver holds nobody up."""
+        # The SDK waits for the exporter's retries and takes no limit; a daemon thread may be left.
+        last = threading.Thread(target=self._provider.shutdown, daemon=True)
+        last.start()
+        last.join(CLOSE_SECONDS)
 
 
 class _OpenTelemetrySpan:

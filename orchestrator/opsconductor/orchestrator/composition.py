@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ from grpc_reflection.v1alpha import reflection
 from opsconductor.orchestrator import embedded
 from opsconductor.orchestrator.domain import policy_document
 from opsconductor.orchestrator.domain.policy import DEFAULT_POLICY, EMBEDDED_POLICY, Policy
+from opsconductor.orchestrator.engine.admission import Limits
 from opsconductor.orchestrator.engine.agents import Agents
+from opsconductor.orchestrator.engine.cluster import Cluster
 from opsconductor.orchestrator.engine.deciding import Deciding
 from opsconductor.orchestrator.engine.engine import Engine
 from opsconductor.orchestrator.engine.enrolment import Enrolment
@@ -23,7 +26,9 @@ from opsconductor.orchestrator.engine.fleet import Fleet
 from opsconductor.orchestrator.engine.history import History
 from opsconductor.orchestrator.engine.inventory import Inventory
 from opsconductor.orchestrator.engine.listeners import Listeners
+from opsconductor.orchestrator.engine.neighbours import Neighbours
 from opsconductor.orchestrator.engine.planning import Planner
+from opsconductor.orchestrator.engine.replica import Replica
 from opsconductor.orchestrator.engine.submission import Submissions
 from opsconductor.orchestrator.pki import CertificateAuthority
 from opsconductor.orchestrator.servicers.agent_admin_servicer import AgentAdminServicer
@@ -77,10 +82,17 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def boottime() -> float:
+    """Returns seconds on a clock that never jumps and counts suspend."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 async def compose(config: Config, stack: AsyncExitStack) -> str:
     """Starts everything and returns the endpoint; the stack ends it all in reverse order."""
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ca = CertificateAuthority.load_or_create(config.data_dir / "pki", now=now())
+    ca = CertificateAuthority.load_or_create(
+        config.authority_dir, now=now(), server=config.data_dir / "pki"
+    )
     registry = Registry.load((tools_root(), *config.tools))
     policy = load_policy(config.policy)
     tracing = Tracing.from_environment(os.environ)
@@ -88,15 +100,17 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     store = await Store.open(config.database_url, clock=now)
     stack.push_async_callback(store.close)
 
-    fleet, listeners = Fleet(), Listeners()
-    engine = Engine(store, fleet, listeners, now, tracing.finished)
+    limits = Limits.from_environment(os.environ)
+    fleet, listeners = Fleet(limits.tenant_attempts, limits.segment_attempts), Listeners()
+    replica = Replica(store.shared, boottime, lease=config.lease)
+    replica.rename(now())
+    engine = Engine(store, fleet, listeners, now, tracing.finished, replica)
     agents = Agents(store, fleet, engine, now)
     await agents.load()
     planner = Planner(store, registry, policy, fleet, now)
-    submissions = Submissions(store, planner, engine, now)
+    submissions = Submissions(store, planner, engine, now, limits)
     history = History(store, engine, listeners)
-    signers_file = config.data_dir / "allowed_signers"
-    deciding = Deciding(store, engine, planner, lambda: AllowedSigners.load(signers_file))
+    deciding = Deciding(store, engine, planner, lambda: AllowedSigners.load(config.signers_file))
     enrolment = Enrolment(store, agents, embedded.Authority(ca, now), now)
 
     server = grpc.aio.server(interceptors=server_interceptors(), options=server_options())
@@ -115,16 +129,22 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
         AgentAdminServicer(fleet, agents, enrolment), server
     )
     agent_service_pb2_grpc.add_AgentServiceServicer_to_server(
-        AgentServicer(store, fleet, agents, enrolment, engine, history, now), server
+        AgentServicer(store, fleet, agents, enrolment, engine, history, replica, now), server
     )
     healthy = await _add_health(server)
-    hosts = (config.listen, platform.node(), *config.hosts)
+    advertised = config.advertise.rpartition(":")[0].strip("[]")
+    hosts = (config.listen, platform.node(), *config.hosts, advertised)
     credentials = server_credentials(
         lambda: ca.server_certificate(_names(hosts), now=now()), ca.certificate_pem
     )
     port = server.add_secure_port(f"{config.listen}:{config.port}", credentials)
     endpoint = f"{config.listen}:{port}"
+    replica.address = config.advertise or f"{_names(hosts)[0]}:{port}"
+    neighbours = Neighbours(store, fleet, agents.restoring, planner, replica, now)
+    cluster = Cluster(store, engine, fleet, neighbours, replica, now)
 
+    if store.shared:
+        await cluster.start()
     await engine.start()
     stack.push_async_callback(engine.stop)
     embedded.write_operator(config, ca, endpoint, now())
@@ -133,6 +153,9 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     await server.start()
     stack.push_async_callback(server.stop, STOP_GRACE)
     stack.push_async_callback(agents.stop)
+    if store.shared:
+        # First of all: from then on others go on with what was moved here.
+        stack.push_async_callback(cluster.leave)
     for name in SERVICES:
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     return endpoint

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store_url=options.store,
         policy=options.policy,
         tools=tuple(Path(folder) for folder in options.tools),
+        advertise=options.advertise,
+        pki_dir=Path(options.pki_dir).absolute() if options.pki_dir else None,
+        allowed_signers=(
+            Path(options.allowed_signers).absolute() if options.allowed_signers else None
+        ),
+        lease=timedelta(seconds=options.lease),
         segment=options.segment,
         ready_file=Path(options.ready_file) if options.ready_file else None,
         operator=options.operator,
@@ -107,11 +113,40 @@ def _parser() -> argparse.ArgumentParser:
         help="embedded, default, or the path of a policy file",
     )
     add("--tools", action="append", default=[], help="further folder of tools (repeatable)")
+    add(
+        "--advertise",
+        default=environment("OPSCONDUCTOR_ADVERTISE", ""),
+        help="host:port at which agents and other orchestrators' clients reach this one",
+    )
+    add(
+        "--pki-dir",
+        default=environment("OPSCONDUCTOR_PKI_DIR", ""),
+        help="certificate authority, the same for all orchestrators on one store; "
+        "default: pki in the data directory",
+    )
+    add(
+        "--allowed-signers",
+        default=environment("OPSCONDUCTOR_ALLOWED_SIGNERS", ""),
+        help="who may sign approvals, the same for all; default: a file in the data directory",
+    )
+    add(
+        "--lease",
+        type=_seconds,
+        default=environment("OPSCONDUCTOR_LEASE", "10"),
+        help="seconds after which others take over what a silent orchestrator moves; default: 10",
+    )
     add("--segment", default="local", help="segment of the local agent")
     add("--operator", default="", help="name of the local operator; default: the login name")
     add("--ready-file", default="", help="written with endpoint and pid once calls are taken")
     add("--log-level", default=environment("OPSCONDUCTOR_LOG_LEVEL", "INFO"))
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text}: from 1 to 3600 seconds")
+    return seconds
 
 
 class _JsonLines(logging.Formatter):

@@ -7,9 +7,11 @@ certificate, only its public key.
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -26,7 +28,7 @@ from opsconductor.rpc.identity import Identity
 from opsconductor.rpc.token_file import TokenFile, hash_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -47,16 +49,34 @@ _MIN_RSA_BITS = 2048
 
 @dataclass(frozen=True, slots=True)
 class CertificateAuthority:
-    """A CA kept in a folder: ``ca.crt``, ``ca.key``, ``server.crt``, ``server.key``."""
+    """A CA kept in a folder: ``ca.crt``, ``ca.key``, ``server.crt``, ``server.key``.
+
+    Several orchestrators share the first two; each has a server certificate of its own.
+    """
 
     directory: Path
+    """Where the server's certificate is."""
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
-    def load_or_create(cls, directory: Path, *, now: datetime) -> CertificateAuthority:
-        """Reads the CA, or makes it at the first start; raises DocumentInvalid for a broken one."""
+    def load_or_create(
+        cls, directory: Path, *, now: datetime, server: Path | None = None
+    ) -> CertificateAuthority:
+        """Reads the CA, or makes it at the first start; raises DocumentInvalid for a broken one.
+
+        Args:
+            directory: The CA's folder.
+            now: The time.
+            server: Where the server's certificate is kept, if not there.
+        """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (server or directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(directory / "ca.lock"):
+            return cls._load_or_create(directory, server or directory, now)
+
+    @classmethod
+    def _load_or_create(cls, directory: Path, server: Path, now: datetime) -> CertificateAuthority:
         key_file, certificate_file = directory / "ca.key", directory / "ca.crt"
         if not key_file.exists() and not certificate_file.exists():
             key = ec.generate_private_key(ec.SECP256R1())
@@ -66,10 +86,10 @@ class CertificateAuthority:
         elif key_file.exists() and not certificate_file.exists():
             # A crash between the two files; nobody holds a certificate of this CA yet.
             _write(certificate_file, _pem(_self_signed(_load_key(key_file), now)), 0o644)
-        return cls._load(directory, certificate_file, key_file)
+        return cls._load(server, certificate_file, key_file)
 
     @classmethod
-    def _load(cls, directory: Path, certificate_file: Path, key_file: Path) -> CertificateAuthority:
+    def _load(cls, server: Path, certificate_file: Path, key_file: Path) -> CertificateAuthority:
         try:
             certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
         except (OSError, ValueError) as error:
@@ -80,7 +100,7 @@ class CertificateAuthority:
                 f"{certificate_file} and {key_file} do not belong together; restore both from one "
                 "backup, or remove both (every agent must then enrol again)"
             )
-        return cls(directory, certificate, key)
+        return cls(server, certificate, key)
 
     @property
     def certificate_pem(self) -> bytes:
@@ -288,6 +308,14 @@ def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Keeps other orchestrators that start at the same time from making a CA of their own."""
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _write(file: Path, data: bytes, mode: int) -> None:

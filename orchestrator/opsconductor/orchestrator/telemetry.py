@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import trace
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 SERVICE_NAME = "opsconductor-orchestrator"
+CLOSE_SECONDS = 2.0
+"""How long the last spans may take at the end of the process."""
 
 
 class Tracing:
@@ -57,9 +60,21 @@ class Tracing:
             self._sent[state.execution_id] = state.ended_at
 
     def close(self) -> None:
-        """Sends what is left; returns within the exporter's own time limit."""
-        if self._processor is not None:
-            self._processor.shutdown()
+        """Sends what is left, for ``CLOSE_SECONDS`` at most: a dead receiver holds nobody up.
+
+        The SDK's own shutdown waits for retries of the exporter and takes no limit, so it runs
+        beside: a daemon thread ends with the process.
+        """
+        if self._processor is None:
+            return
+        last = threading.Thread(target=self._processor.shutdown, daemon=True)
+        last.start()
+        last.join(CLOSE_SECONDS)
+        if last.is_alive():
+            LOG.warning(
+                "the trace receiver did not take the last spans within %g s: they are lost",
+                CLOSE_SECONDS,
+            )
 
 
 def _readable(state: Execution, span: trace.Span) -> ReadableSpan:

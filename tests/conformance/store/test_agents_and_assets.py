@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.store.samples import NOON, after, agent_row
+from conformance.store.samples import NOON, after, agent_row, execution_row
 from opsconductor.orchestrator.store.base import (
     BumpSessionEpoch,
     CreateJoinToken,
     DeleteAsset,
+    OpenSession,
     PutAgent,
     PutAsset,
+    PutExecution,
     RedeemJoinToken,
     SetMeta,
 )
@@ -142,3 +144,21 @@ async def test_the_store_keeps_values_of_its_own(store: Store) -> None:
     await store.commit(SetMeta("safe_mode", "on"))
     await store.commit(SetMeta("safe_mode", "off"))
     assert await store.meta("safe_mode") == "off"
+
+
+async def test_the_next_epoch_is_above_what_an_agent_has_seen(store: Store) -> None:
+    await store.commit(PutAgent(agent_row(1)))
+    epochs = [
+        (await store.commit(OpenSession("agt_1", "journal", b"{}", NOON, above=above)))[0]
+        for above in (0, 41, 5)
+    ]
+    assert [row.session_epoch for row in epochs] == [1, 42, 43]
+    with pytest.raises(NotFound):
+        await store.commit(OpenSession("agt_9", "journal", b"{}", NOON))
+
+
+async def test_open_executions_are_counted_by_tenant(store: Store) -> None:
+    await store.commit(PutExecution(execution_row(1)))
+    await store.commit(PutExecution(execution_row(2, tenant="other")))
+    await store.commit(PutExecution(execution_row(3, open=False)))
+    assert (await store.count_open("acme"), await store.count_open("nobody")) == (1, 0)

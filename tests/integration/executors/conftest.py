@@ -10,6 +10,7 @@ import pytest
 from helpers.places import Place, ssh_executor, target_of
 from helpers.sshd import INSTALL_HINT, SSHD, SshServer, openssh_server, standin_server
 from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.run_folder import RunFolders
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -33,11 +34,12 @@ async def ssh_server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         yield server
 
 
-@pytest.fixture(params=["local", "openssh", "standin"])
+@pytest.fixture(params=["local", "supervised", "openssh", "standin"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    if request.param == "local":
+    if request.param in ("local", "supervised"):
         executor = LocalExecutor(grace=timedelta(seconds=1), linger=timedelta(seconds=0.5))
-        yield Place("local", executor, None)
+        runs = RunFolders(tmp_path / "runs") if request.param == "supervised" else None
+        yield Place(request.param, executor, None, runs=runs)
         await executor.close()
         return
     if request.param == "openssh":

@@ -3,73 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import pwd
 import signal
+import socket
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helpers.fake_orchestrator import Connection, FakeOrchestrator
-from helpers.orders import Orchestrator, Person, body_of
+from helpers.agent_process import RUN_COMMAND, AgentProcess, command, secured
+from helpers.places import until
 from opsconductor.agent.main import main
-from opsconductor.orchestrator.pki import CertificateAuthority, make_token_file
-from opsconductor.rpc.channel import server_credentials
-from opsconductor.tool_registry.registry import Registry
+from opsconductor.orchestrator.pki import CertificateAuthority
 from opsconductor.v1 import execution_service_pb2 as states
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from helpers.fake_orchestrator import Connection, FakeOrchestrator
     from opsconductor.agent.order import Order
 
-ALICE = Person.new("alice")
-RUN_COMMAND = Registry.load().get("run_command")
 STATE = states.AttemptState.Name
-
-
-@dataclass
-class AgentProcess:
-    """One agent folder and the process that runs in it."""
-
-    folder: Path
-    token_file: Path
-    endpoint: str
-    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
-
-    async def start(self, *arguments: str, failpoint: str = "") -> asyncio.subprocess.Process:
-        environment = {**os.environ, "OPSCONDUCTOR_AGENT_DRAIN_GRACE": "5s"}
-        if failpoint:
-            environment |= {"OPSCONDUCTOR_FAILPOINTS": "1", "OPSCONDUCTOR_FAILPOINT": failpoint}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "opsconductor.agent.main"),
-            *arguments,
-            *("--data-dir", str(self.folder)),
-            env=environment,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        self.processes.append(process)
-        return process
-
-    async def join(self, *more: str, failpoint: str = "") -> asyncio.subprocess.Process:
-        arguments = ("--endpoint", self.endpoint, "--token-file", str(self.token_file))
-        signers = ("--allowed-signers", str(self.token_file.with_name("signers")))
-        return await self.start("join", *arguments, *signers, *more, failpoint=failpoint)
-
-    async def stop(self) -> None:
-        for process in self.processes:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-            await process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +38,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 
 @pytest.fixture
 async def server(authority: CertificateAuthority) -> AsyncIterator[FakeOrchestrator]:
-    now = datetime.now(UTC)
-    certificate = authority.server_certificate(now=now)
-
-    def sign(csr: bytes) -> bytes:
-        return authority.sign_csr(
-            csr, "agent", "local", "default", timedelta(hours=1), now=datetime.now(UTC)
-        )
-
-    credentials = server_credentials(lambda: certificate, authority.certificate_pem)
-    async with FakeOrchestrator(credentials, sign) as running:
+    async with secured(authority) as running:
         yield running
 
 
@@ -96,22 +46,9 @@ async def server(authority: CertificateAuthority) -> AsyncIterator[FakeOrchestra
 async def agent(
     tmp_path: Path, authority: CertificateAuthority, server: FakeOrchestrator
 ) -> AsyncIterator[AgentProcess]:
-    text, _, _ = make_token_file(
-        authority, "default", "local", "dmz", timedelta(minutes=15), now=datetime.now(UTC)
-    )
-    (tmp_path / "token").write_text(text)
-    signers = tmp_path / "signers"
-    signers.write_text(ALICE.signer_line + "\n")
-    signers.chmod(0o600)
-    made = AgentProcess(tmp_path / "agent", tmp_path / "token", f"127.0.0.1:{server.port}")
+    made = AgentProcess.new(tmp_path, authority, server)
     yield made
     await made.stop()
-
-
-def command(*argv: str) -> Order:
-    risk = "read_only" if argv[0] in ("echo", "sleep") else "destructive"
-    body = body_of(RUN_COMMAND, inputs={"argv": list(argv)}, risk=risk)
-    return Orchestrator(people=(ALICE,), at=datetime.now(UTC)).order(body)
 
 
 async def test_an_agent_joins_runs_a_command_and_stops_when_told(
@@ -216,6 +153,63 @@ async def test_joining_again_leaves_the_earlier_store(
     assert (await server.report(order.attempt_id, 2)).state == states.ATTEMPT_STATE_COMPLETED
 
 
+async def test_an_agent_joins_over_whichever_orchestrator_can_be_reached(
+    agent: AgentProcess, server: FakeOrchestrator
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nowhere = f"127.0.0.1:{listener.getsockname()[1]}"
+    live, agent.endpoint = agent.endpoint, nowhere
+    await agent.join("--endpoint", live)
+    await until(lambda: bool(server.connections), 30)  # it looks for the first one for five seconds
+    connection = await server.connection()
+    assert len(connection.hello.instance_id) == 32
+    settings = json.loads((agent.folder / "agent.yaml").read_text())
+    assert (settings["endpoint"], settings["endpoints"]) == (nowhere, [live])
+
+
+async def test_every_start_of_a_process_is_an_instance_of_its_own(
+    agent: AgentProcess, server: FakeOrchestrator
+) -> None:
+    process = await agent.join()
+    first = await server.connection()
+    first.end()
+    second = await server.connection(2)
+    process.kill()
+    await process.wait()
+    await agent.start("run")
+    third = await server.connection(3)
+    ids = [each.hello.instance_id for each in (first, second, third)]
+    assert ids[0] == ids[1] != ids[2]
+    journals = {each.hello.journal_id for each in (first, second, third)}
+    assert len(journals) == 1
+
+
+async def test_a_damaged_journal_refuses_to_start_and_says_what_to_do(
+    agent: AgentProcess, server: FakeOrchestrator
+) -> None:
+    process = await agent.join()
+    connection = await server.connection()
+    order = command("echo", "hello")
+    connection.assign(order)
+    await server.report(order.attempt_id)
+    process.kill()
+    await process.wait()
+    path = agent.folder / "journal"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    again = await agent.start("run")
+    _, errors = await again.communicate()
+    assert again.returncode == 3
+    assert "JOURNAL_CORRUPT" in errors.decode()
+    assert f"Move {path} away" in errors.decode()
+    path.unlink()
+    await agent.start("run")
+    fresh = await server.connection(2)
+    assert fresh.hello.journal_id not in ("", connection.hello.journal_id)
+    assert list(fresh.hello.attempts) == []
+
+
 async def test_a_certificate_is_replaced_before_it_ends(
     agent: AgentProcess, server: FakeOrchestrator, authority: CertificateAuthority
 ) -> None:
@@ -238,7 +232,7 @@ CRASHES = [
     ("assign.before_verify", "COMPLETED", 1),
     ("executing.before_fsync", "COMPLETED", 1),
     ("executing.after_fsync_before_spawn", "UNKNOWN", 0),
-    ("exit.before_append", "UNKNOWN", 1),
+    ("exit.before_append", "COMPLETED", 1),
     ("exit.after_append_before_report", "COMPLETED", 1),
     ("report.before_send", "COMPLETED", 1),
     ("forget.mid", "COMPLETED", 1),
@@ -291,9 +285,10 @@ async def _settled(
 ) -> Any:
     """Does as an orchestrator whose store says the order is granted."""
     told = {each.attempt_id: each for each in connection.hello.attempts}
-    if order.attempt_id in told:
+    if order.attempt_id not in told:
+        connection.assign(order)
+    elif told[order.attempt_id].HasField("end_time"):
         return told[order.attempt_id]
-    connection.assign(order)
     return await server.report(order.attempt_id, connection=number)
 
 

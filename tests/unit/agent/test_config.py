@@ -58,6 +58,47 @@ def test_mistakes_of_file_and_variables_are_told_together(tmp_path: Path) -> Non
         assert words in text
 
 
+def test_several_orchestrators_can_be_set_in_either_way(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text("endpoint: a:1\nendpoints: [b:2, a:1]\n")
+    assert Config.load(path, {}).all_endpoints == ("a:1", "b:2")
+    named = Config.load(path, {"OPSCONDUCTOR_AGENT_ENDPOINTS": "c:3, d:4"})
+    assert named.all_endpoints == ("a:1", "c:3", "d:4")
+    path.write_text("endpoints: [b:2, nowhere]\n")
+    with pytest.raises(SettingsInvalid, match="endpoints"):
+        Config.load(path, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("on_partition: continue", None),
+        ("on_partition: {stop_after: 10m}", timedelta(minutes=10)),
+        ('on_partition: "stop_after: 90s"', timedelta(seconds=90)),
+        ("{}", None),
+    ],
+)
+def test_what_a_cut_off_agent_does_can_be_set(
+    tmp_path: Path, text: str, expected: timedelta | None
+) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(text)
+    assert Config.load(path, {}).on_partition == expected
+
+
+def test_on_partition_can_be_set_by_a_variable(tmp_path: Path) -> None:
+    variables = {"OPSCONDUCTOR_AGENT_ON_PARTITION": "stop_after: 5m"}
+    assert Config.load(tmp_path / "none", variables).on_partition == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("value", ["stop", "stop_after", "{stop_after: soon}", "{stop: 1m}", "3"])
+def test_a_mistake_in_on_partition_is_told(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(f"on_partition: {value}")
+    with pytest.raises(SettingsInvalid, match="on_partition"):
+        Config.load(path, {})
+
+
 def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("endpoint: [")

@@ -109,6 +109,28 @@ async def test_a_change_without_an_end_is_unknown_after_a_crash(
     again.close()
 
 
+async def test_a_supervised_command_may_be_adopted_on_the_same_boot_only(
+    journal: Journal, path: Path, clock: Clock
+) -> None:
+    await journal.executing(replace(running("att_1"), supervised=True))
+    await journal.executing(running("att_2"))
+    journal.compact()
+    again = reopened(journal, path, clock)
+    assert [entry.report.attempt_id for entry in again.adoptable("boot-1")] == ["att_1"]
+    assert again.adoptable("boot-2") == []
+    (left,) = again.unknown_after_crash("boot-1", {"att_1"})
+    assert left.attempt_id == "att_2"
+    assert [entry.report.attempt_id for entry in again.adoptable("boot-1")] == ["att_1"]
+    again.close()
+
+
+async def test_an_ended_command_is_not_adopted(journal: Journal) -> None:
+    entry = replace(running(), supervised=True)
+    await journal.executing(entry)
+    await journal.final(ended(entry))
+    assert journal.adoptable("boot-1") == []
+
+
 async def test_a_reboot_is_told_from_a_crash(journal: Journal) -> None:
     await journal.executing(running())
     (report,) = journal.unknown_after_crash("boot-2")

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from opsconductor.agent import record_log
@@ -52,12 +52,40 @@ def test_a_flipped_bit_before_the_last_record_is_refused(
         decode(bytes(data))
 
 
-@given(st.lists(st.binary(max_size=60), min_size=1, max_size=4), st.binary(max_size=40))
-def test_garbage_after_the_last_record_is_cut(payloads: list[bytes], garbage: bytes) -> None:
-    data = b"".join(map(encode, payloads))
-    found, good = decode(data + garbage)
-    assert found[: len(payloads)] == payloads
-    assert good >= len(data)
+TEXTS = st.binary(min_size=1, max_size=60).map(lambda data: data.replace(b"\0", b"0"))
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=6), st.data())
+def test_a_flipped_bit_in_the_last_record_is_no_torn_write(
+    payloads: list[bytes], draw: st.DataObject
+) -> None:
+    records = [encode(payload) for payload in payloads]
+    data = bytearray(b"".join(records))
+    position = draw.draw(st.integers(len(data) - len(records[-1]), len(data) - 1))
+    flipped = data[position] ^ 1 << draw.draw(st.integers(0, 7))
+    assume(flipped)  # a zero at the end reads as never written
+    data[position] = flipped
+    with pytest.raises(JournalCorrupt):
+        decode(bytes(data))
+
+
+@given(st.lists(TEXTS, max_size=4), TEXTS, st.data())
+def test_a_record_with_parts_that_were_never_written_is_cut(
+    payloads: list[bytes], last: bytes, draw: st.DataObject
+) -> None:
+    good = b"".join(map(encode, payloads))
+    torn = bytearray(encode(last * 12))
+    begin = draw.draw(st.integers(0, len(torn)))
+    torn[begin:] = bytes(len(torn) - begin)
+    if draw.draw(st.booleans()):
+        torn = torn[: max(begin, 1)]
+    assume(bytes(torn) != encode(last * 12))
+    assert decode(good + bytes(torn)) == (payloads, len(good))
+
+
+def test_something_else_behind_the_last_record_is_refused() -> None:
+    with pytest.raises(JournalCorrupt, match="last record"):
+        decode(encode(b"a") + b"somebody else wrote this here")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -66,8 +94,7 @@ def test_a_torn_file_takes_new_records_after_the_good_ones(
     tmp_path: Path, before: list[bytes], after: list[bytes], torn: bytes
 ) -> None:
     path = tmp_path / "journal"
-    torn = torn.replace(record_log.MARKER, b"")
-    path.write_bytes(b"".join(map(encode, before)) + torn)
+    path.write_bytes(b"".join(map(encode, before)) + encode(torn)[:-1])
     log, found = RecordLog.open(path)
     for payload in after:
         log.append(payload)
@@ -161,3 +188,38 @@ def test_rewriting_replaces_everything_durably(tmp_path: Path) -> None:
     log.append(b"and this")
     log.close()
     assert decode(path.read_bytes())[0] == [b"only", b"these", b"and this"]
+
+
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fallocate(_: int, __: int, ___: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+
+
+def test_what_the_reserve_gave_up_is_not_spent_on_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, _ = RecordLog.open(tmp_path / "journal")
+    with monkeypatch.context() as patched:
+        full_disk(patched, tmp_path / "journal")
+        no_room(patched)
+        log.append(b"end", urgent=True)
+        with pytest.raises(JournalFull):
+            log.append(b"promise")
+        log.append(b"another end", urgent=True)
+    log.close()
+
+
+def test_the_reserve_comes_back_with_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    with monkeypatch.context() as patched:
+        no_room(patched)
+        log, _ = RecordLog.open(path)
+        assert not log.restore_reserve()
+        assert not path.with_suffix(".ballast").exists()
+    log.append(b"promise")
+    assert path.with_suffix(".ballast").stat().st_size == record_log.BALLAST_BYTES
+    log.close()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import random
@@ -11,12 +10,13 @@ import pytest
 
 from helpers.agents import Agent, Gate
 from helpers.fake_orchestrator import FakeOrchestrator
+from helpers.links import linked
 from helpers.orders import CHANGE, READ, Orchestrator, Person, body_of
 from opsconductor.agent.executors.base import Outcome
+from opsconductor.agent.report import Report
 from opsconductor.agent.session import link as link_module
-from opsconductor.agent.session.frames import HELLO_REPORT_BYTES
-from opsconductor.agent.session.inventory import InventoryQueries
-from opsconductor.agent.session.link import Link
+from opsconductor.agent.session.frames import HELLO_REPORT_BYTES, hello_reports
+from opsconductor.rpc.channel import AGENT_MESSAGE_BYTES
 from opsconductor.v1 import agent_service_pb2 as pb
 from opsconductor.v1 import execution_service_pb2 as states
 
@@ -43,37 +43,9 @@ async def orchestrator() -> AsyncIterator[FakeOrchestrator]:
         yield server
 
 
-@contextlib.asynccontextmanager
-async def linked(agent: Agent, server: FakeOrchestrator) -> AsyncIterator[Link]:
-    facts: dict[str, Any] = {"version": "0", "journal_id": agent.journal.journal_id, "capacity": 4}
-    link = Link(
-        server,
-        agent.worker,
-        agent.journal,
-        agent.fence,
-        agent.spools,
-        InventoryQueries(),
-        lambda: {
-            **facts,
-            "last_session_epoch": agent.journal.epoch,
-            "incarnation": agent.journal.incarnation,
-        },
-    )
-    task = asyncio.create_task(link.run())
-    try:
-        yield link
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
 @pytest.fixture
 async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
-    import time
-
     made = Agent(tmp_path, ALICE)
-    made.fence._boottime = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     yield made
     made.close()
 
@@ -231,10 +203,10 @@ async def test_a_frame_the_agent_does_not_know_ends_the_session_only(
 async def test_draining_is_announced_now_and_at_the_next_connect(
     agent: Agent, orchestrator: FakeOrchestrator
 ) -> None:
-    async with linked(agent, orchestrator) as link:
+    async with linked(agent, orchestrator) as shared:
         first = await orchestrator.connection(1)
         agent.worker.drain("maintenance")
-        link.announce_draining()
+        shared.board.announce_draining()
         await orchestrator.until(lambda: any(f.HasField("draining") for f in first.frames))
         first.end()
         second = await orchestrator.connection(2)
@@ -320,7 +292,7 @@ async def test_an_acknowledgement_of_an_end_not_told_in_this_session_is_ignored(
         await gate.entered.wait()
         connection.ack(order.attempt_id)
         beats = sum(frame.HasField("heartbeat") for frame in connection.frames)
-        await orchestrator.until(lambda: agent.fence._confirmed > beats)
+        await orchestrator.until(lambda: agent.fences._fences[-1]._confirmed > beats)
         gate.open.set()
         await orchestrator.report(order.attempt_id)
         assert not agent.worker.all_acknowledged
@@ -332,7 +304,7 @@ async def test_a_restarted_agent_sends_output_and_report_that_were_left(
     agent.executor.scripts.append(writes(b"kept over a restart"))
     order = Orchestrator().order(body_of(READ))
     agent.worker.assign(order)
-    agent.fence.begin(1, agent.fence._boottime())
+    agent.fence.begin(1, agent.seconds)
     await agent.final(order.attempt_id)
     agent.close()
     again = Agent(tmp_path)
@@ -348,7 +320,7 @@ async def test_a_restarted_agent_sends_output_and_report_that_were_left(
 async def test_a_hello_stays_small_and_the_rest_follows(
     agent: Agent, orchestrator: FakeOrchestrator
 ) -> None:
-    agent.fence.begin(1, agent.fence._boottime())
+    agent.fence.begin(1, agent.seconds)
     orders = [Orchestrator(f"exec_{number}").order(body_of(READ)) for number in range(12)]
     for order in orders:
         agent.executor.scripts.append(writes(b"x" * 100_000))
@@ -368,6 +340,16 @@ async def test_a_hello_stays_small_and_the_rest_follows(
             await orchestrator.report(attempt_id)
 
 
+def test_a_hello_has_a_bound_whatever_the_agent_remembers() -> None:
+    reports = [
+        Report(f"att_{number:026}", "completed", output="x" * 50) for number in range(20_000)
+    ]
+    running = [Report(f"att_r{number}", "running", command="y" * 16_000) for number in range(64)]
+    messages, told = hello_reports([*running, *reports])
+    assert sum(each.ByteSize() for each in messages) < AGENT_MESSAGE_BYTES - 200_000
+    assert told <= {each.attempt_id for each in messages}
+
+
 async def test_an_unreachable_orchestrator_is_complained_about_once(
     agent: Agent, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -376,11 +358,11 @@ async def test_an_unreachable_orchestrator_is_complained_about_once(
     attempts: list[None] = []
     enough = asyncio.Event()
 
-    def open_channel() -> grpc.aio.Channel:
+    def open_channel(endpoint: str) -> grpc.aio.Channel:
         attempts.append(None)
         if len(attempts) == 5:
             enough.set()
-        return FakeOrchestrator.open_channel(gone)
+        return FakeOrchestrator.open_channel(gone, endpoint)
 
     gone.open_channel = open_channel  # type: ignore[method-assign]
     caplog.set_level(logging.WARNING)

@@ -163,7 +163,7 @@ async def test_a_verification_that_cannot_be_made_does_not_hide_that_the_step_ra
         def refuse(*_: object) -> Any:
             raise Refused(Outcome.refused("CONNECTION_UNSUPPORTED", "no way there"))
 
-        agent.shop.caller._choose = refuse
+        agent.shop.caller.choose = refuse
         return Outcome.ended(call, 0)
 
     agent.executor.scripts.append(changes_hands)

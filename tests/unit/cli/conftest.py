@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import grpc
@@ -10,6 +11,7 @@ import pytest
 
 from helpers.opsctl import Opsctl
 from helpers.scripted_orchestrator import Script, ScriptedOrchestrator
+from opsconductor.orchestrator.pki import CertificateAuthority
 from opsconductor.rpc import sshsig
 
 if TYPE_CHECKING:
@@ -32,8 +34,13 @@ def server(script: Script) -> Iterator[ScriptedOrchestrator]:
 @pytest.fixture
 def opsctl(server: ScriptedOrchestrator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opsctl:
     private, public = sshsig.generate_key("alice")
-    for name in ("ca.crt", "op.crt", "op.key"):
-        (tmp_path / name).write_text("unused: the scripted server has no TLS")
+    # The scripted server has no TLS, but opsctl looks at the certificate when nobody answers.
+    now = datetime.now(UTC)
+    ca = CertificateAuthority.load_or_create(tmp_path / "pki", now=now)
+    certificate, own_key = ca.issue_client("operator", "alice", "acme", timedelta(hours=1), now=now)
+    (tmp_path / "ca.crt").write_bytes(ca.certificate_pem)
+    (tmp_path / "op.crt").write_bytes(certificate)
+    (tmp_path / "op.key").write_bytes(own_key)
     key = tmp_path / "alice.key"
     key.write_bytes(private)
     key.chmod(0o600)

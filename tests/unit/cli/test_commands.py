@@ -193,16 +193,6 @@ def test_tail_escapes_and_tells_what_is_missing(opsctl: Opsctl, script: Script) 
     ]
 
 
-def test_resolving_an_unknown_outcome_needs_a_reason(opsctl: Opsctl, script: Script) -> None:
-    script.execution.steps[0].attempts.add(
-        attempt_id="att_1", kind="forward", state=executions.ATTEMPT_STATE_UNKNOWN
-    )
-    command = ("runs", "resolve", EXECUTION, "one", "--as", "failed")
-    assert opsctl(*command).exit_code == 2
-    assert opsctl(*command, "--reason", "looked at it").exit_code == 0
-    assert script.calls[-1].resolution == executions.UNKNOWN_RESOLUTION_FAILED
-
-
 def test_a_preview_tells_by_its_exit_code_whether_the_plan_can_run(
     opsctl: Opsctl, script: Script, tmp_path: Path
 ) -> None:

@@ -224,3 +224,43 @@ def _ping() -> Tool:
     tool = Tool(name="ping")
     tool.parameters.update({"properties": {}})
     return tool
+
+
+@pytest.mark.parametrize(("answer", "code", "sent"), [(b"y\n", 0, True), (b"n\n", 1, False)])
+def test_a_person_is_asked_before_an_unknown_outcome_is_decided(
+    spawn: Spawn,
+    script: Script,
+    terminal: Callable[..., _Pty],
+    answer: bytes,
+    code: int,
+    sent: bool,
+) -> None:
+    script.execution.steps[0].state = executions.STEP_STATE_UNKNOWN
+    script.execution.steps[0].attempts.add(
+        attempt_id="att_1", kind="forward", number=1, state=executions.ATTEMPT_STATE_UNKNOWN
+    )
+    tty = terminal()
+    words = ("runs", "resolve", EXECUTION, "one", "--as", "completed", "--reason", "saw it")
+    process = spawn(*words, stdin=tty.slave, stdout=tty.slave, stderr=tty.slave)
+    tty.wait_for(b"[y/N]")
+    assert b"att_1" in tty.seen
+    tty.type(answer)
+    tty.read_to_end(process)
+    assert process.returncode == code
+    asked = [call for call in script.calls if isinstance(call, executions.ResolveUnknownRequest)]
+    assert bool(asked) is sent
+
+
+def test_what_is_said_while_a_person_is_asked_stays_on_the_terminal(
+    spawn: Spawn, script: Script, terminal: Callable[..., _Pty]
+) -> None:
+    script.tools.append(_ping())
+    script.asks_for_approval()
+    tty = terminal()
+    process = spawn("run", "ping", stdin=tty.slave, stdout=tty.slave, stderr=tty.slave)
+    tty.wait_for(b"[y/N]")
+    tty.type(b"y\n")
+    tty.read_to_end(process)
+    _, _, after = tty.seen.partition(b"signed as alice")
+    until_the_steps_are_back, _, _ = after.partition("━".encode())
+    assert b"\x1b[1A" not in until_the_steps_are_back, "the cursor goes up and wipes the line"

@@ -116,3 +116,36 @@ def test_a_context_that_cannot_sign_says_what_it_needs(
 ) -> None:
     with pytest.raises(InvalidArgument, match="'operator' and 'signing_key'"):
         Context.load(write(tmp_path, **missing)).signer()
+
+
+def test_several_endpoints_stand_in_the_order_of_preference(tmp_path: Path) -> None:
+    both = Context.load(write(tmp_path, endpoints=["b:2", "127.0.0.1:7000", "c:3"]), {})
+    assert both.endpoint == "127.0.0.1:7000"
+    assert both.endpoints == ("127.0.0.1:7000", "b:2", "c:3")
+    alone = Context.load(write(tmp_path, endpoint=None, endpoints=["b:2", "c:3"]), {})
+    assert (alone.endpoint, alone.endpoints) == ("b:2", ("b:2", "c:3"))
+    assert Context.load(write(tmp_path), {}).endpoints == ("127.0.0.1:7000",)
+
+
+def test_the_environment_replaces_the_endpoints_of_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, endpoints=["b:2"])
+    several = Context.load(file, {"OPSCONDUCTOR_ENDPOINTS": "x:1, y:2,"})
+    assert several.endpoints == ("x:1", "y:2")
+    assert Context.load(file, {"OPSCONDUCTOR_ENDPOINT": "z:3"}).endpoints == ("z:3",)
+    assert Context.load(file, {"OPSCONDUCTOR_ENDPOINTS": ""}).endpoint == "127.0.0.1:7000"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"endpoint": None},
+        {"endpoints": "a:1"},
+        {"endpoints": ["a:1", "b"]},
+        {"endpoints": ["a:0"]},
+        {"endpoints": [":1"]},
+        {"endpoints": [7]},
+    ],
+)
+def test_what_is_no_endpoint_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(DocumentInvalid, match="endpoint"):
+        Context.load(write(tmp_path, **wrong), {})

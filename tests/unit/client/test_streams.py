@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from opsconductor.client.streams import OutputCursor, StreamBroken, WatchCursor
 from opsconductor.v1.execution_service_pb2 import (
     OUTPUT_STREAM_STDERR,
     OUTPUT_STREAM_STDOUT,
+    OutputStream,
     ReadOutputRequest,
     ReadOutputResponse,
     WatchResponse,
@@ -38,40 +42,91 @@ def test_a_missing_event_breaks_the_stream_and_is_asked_for_again() -> None:
     assert cursor.request().from_seq == 2
 
 
-pieces = st.lists(
-    st.tuples(st.booleans(), st.binary(min_size=1, max_size=5), st.integers(0, 3)), max_size=20
+Write = tuple[str, bool, bytes, int]
+"""Attempt, whether it is standard error, the bytes, and how many a limit left out before them."""
+writes = st.lists(
+    st.tuples(st.sampled_from("abc"), st.booleans(), st.binary(min_size=1), st.integers(0, 3)),
+    max_size=20,
 )
 
 
-@given(pieces, st.lists(st.integers(0, 5), max_size=8))
-def test_bytes_arrive_once_through_any_losses(
-    stored: list[tuple[bool, bytes, int]], losses: list[int]
+@given(writes, st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=6))
+def test_bytes_of_attempts_side_by_side_arrive_once_through_any_losses(
+    written: list[Write], losses: list[tuple[int, int]]
 ) -> None:
     cursor = OutputCursor("exec_1", follow=True)
-    received: dict[bool, bytes] = {False: b"", True: b""}
-    for length in [*losses, len(stored)]:
-        for piece in answer(stored, cursor.request())[:length]:
-            cursor.accept(piece)
+    received: dict[tuple[str, int], bytes] = {}
+    for stored, length in [*losses, (0, sys.maxsize)]:
+        for piece in answer(written, stored, cursor.request())[:length]:
+            if cursor.accept(piece):
+                key = (piece.attempt_id, piece.stream)
+                received[key] = received.get(key, b"") + b"?" * piece.gap_bytes + piece.data
+    truth: dict[tuple[str, int], bytes] = {}
+    for attempt, error, data, gap in written:
+        key = (attempt, stream_of(error))
+        truth[key] = truth.get(key, b"") + b"?" * gap + data
+    assert received == truth
+
+
+@given(writes, st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=6))
+def test_one_attempt_is_read_on_from_where_it_was(
+    written: list[Write], losses: list[tuple[int, int]]
+) -> None:
+    written = [write for write in written if write[0] == "a"]
+    cursor = OutputCursor("exec_1", attempt_id="a", follow=True)
+    received = {False: b"", True: b""}
+    for stored, length in [*losses, (0, sys.maxsize)]:
+        for piece in answer(written, stored, cursor.request())[:length]:
+            assert cursor.accept(piece)
             received[piece.stream == OUTPUT_STREAM_STDERR] += piece.data
-    for stream in (False, True):
-        assert received[stream] == b"".join(data for s, data, _ in stored if s is stream)
+    for error in (False, True):
+        assert received[error] == b"".join(data for _, e, data, _ in written if e is error)
+
+
+def test_a_piece_that_is_partly_known_is_cut() -> None:
+    cursor = OutputCursor("exec_1")
+    cursor.accept(ReadOutputResponse(stream=OUTPUT_STREAM_STDOUT, data=b"abc"))
+    piece = ReadOutputResponse(stream=OUTPUT_STREAM_STDOUT, data=b"abcdef")
+    assert cursor.accept(piece)
+    assert (piece.offset, piece.data) == (3, b"def")
+
+
+def test_missing_bytes_break_the_stream_and_are_asked_for_again() -> None:
+    cursor = OutputCursor("exec_1")
+    cursor.accept(ReadOutputResponse(attempt_id="a", stream=OUTPUT_STREAM_STDOUT, data=b"abc"))
+    with pytest.raises(StreamBroken, match="went on at 5 instead of 3"):
+        cursor.accept(
+            ReadOutputResponse(attempt_id="a", stream=OUTPUT_STREAM_STDOUT, offset=5, data=b"f")
+        )
 
 
 def answer(
-    stored: list[tuple[bool, bytes, int]], request: ReadOutputRequest
+    written: list[Write], stored: int, request: ReadOutputRequest
 ) -> list[ReadOutputResponse]:
-    """Answers as the server does: passes over the bytes, gaps counted, that the reader has."""
+    """Answers as the server does: what is stored attempt by attempt, the rest as it comes."""
     skip = {False: request.stdout_offset, True: request.stderr_offset}
+    position: Counter[tuple[str, bool]] = Counter()
     pieces = []
-    for stream, data, gap in stored:
-        if skip[stream] >= gap + len(data):
-            skip[stream] -= gap + len(data)
+    for attempt, error, data, gap in (
+        *sorted(written[:stored], key=lambda write: write[0]),
+        *written[stored:],
+    ):
+        begin = position[attempt, error]
+        position[attempt, error] += gap + len(data)
+        if skip[error] >= gap + len(data):
+            skip[error] -= gap + len(data)
             continue
         pieces.append(
             ReadOutputResponse(
-                stream=OUTPUT_STREAM_STDERR if stream else OUTPUT_STREAM_STDOUT,
+                attempt_id=attempt,
+                stream=stream_of(error),
+                offset=begin + gap,
                 data=data,
                 gap_bytes=gap,
             )
         )
     return pieces
+
+
+def stream_of(error: bool) -> OutputStream.ValueType:
+    return OUTPUT_STREAM_STDERR if error else OUTPUT_STREAM_STDOUT

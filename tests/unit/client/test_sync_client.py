@@ -318,14 +318,6 @@ def test_a_server_that_is_not_there_is_reported_at_once(bench: Bench) -> None:
         outcome.result(10)
 
 
-def test_a_join_token_is_never_asked_for_twice(bench: Bench) -> None:
-    outcome = bench.during(lambda c: (c.get_tool("ping"), c.create_join_token("a", "s")))
-    bench.answer("Tool.Get", tools.GetToolResponse(tool=TOOL))
-    bench.answer("AgentAdmin.CreateJoinToken", grpc.StatusCode.UNAVAILABLE)
-    with pytest.raises(Unreachable):
-        outcome.result(10)
-
-
 def test_faults_that_had_no_room_in_the_refusal_are_fetched(bench: Bench) -> None:
     faults = [Fault("TYPE", field=f"steps[{n}].inputs.x", found="abc") for n in range(200)]
     outcome = bench.during(lambda c: c.preview("name: a"))
@@ -354,14 +346,14 @@ def test_output_goes_on_after_the_last_byte(bench: Bench) -> None:
     out, err = executions.OUTPUT_STREAM_STDOUT, executions.OUTPUT_STREAM_STDERR
     outcome = bench.during(lambda c: bench.collect(c.read_output("exec_1", stdout_offset=3)))
     first = [
-        executions.ReadOutputResponse(stream=out, data=b"abc"),
+        executions.ReadOutputResponse(stream=out, offset=3, data=b"abc"),
         executions.ReadOutputResponse(stream=err, data=b"de"),
     ]
     bench.stream("Execution.ReadOutput", first, grpc.StatusCode.UNAVAILABLE)
-    rest = [executions.ReadOutputResponse(stream=out, data=b"f")]
+    rest = [*first, executions.ReadOutputResponse(stream=out, offset=6, data=b"f")]
     request = bench.stream("Execution.ReadOutput", rest, grpc.StatusCode.OK)
     assert [piece.data for piece in outcome.result(10)] == [b"abc", b"de", b"f"]
-    assert (request.stdout_offset, request.stderr_offset) == (6, 2)
+    assert (request.stdout_offset, request.stderr_offset) == (3, 0)
 
 
 def test_a_client_needs_a_way_to_the_server() -> None:

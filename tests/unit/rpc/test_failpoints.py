@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 
-from opsconductor.rpc.failpoints import Failpoint, FailpointReached, hit
+from opsconductor.rpc.failpoints import Failpoint, FailpointReached, from_environment, hit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROGRAM = """
 from opsconductor.rpc.failpoints import hit
@@ -70,12 +76,39 @@ def test_raise_happens_at_the_chosen_passage_only() -> None:
     point.hit("report.before_send")
 
 
-@pytest.mark.parametrize("setting", ["x", "x:explode", ":raise", "x:raise:0", "x:raise:two"])
+@pytest.mark.parametrize(("action", "number"), [("enospc", errno.ENOSPC), ("eio", errno.EIO)])
+def test_a_disk_can_be_full_or_broken_at_a_point(action: str, number: int) -> None:
+    with pytest.raises(OSError, match=r"failpoint journal\.append") as caught:
+        Failpoint.read(f"journal.append:{action}").hit("journal.append")
+    assert caught.value.errno == number
+
+
+def test_a_point_can_be_slow() -> None:
+    begin = time.monotonic()
+    Failpoint.read("store.before_commit:sleep30").hit("store.before_commit")
+    assert time.monotonic() - begin >= 0.03
+
+
+def test_several_points_are_armed_at_once_and_what_acted_is_noted(tmp_path: Path) -> None:
+    points = from_environment(
+        {
+            "OPSCONDUCTOR_FAILPOINTS": "1",
+            "OPSCONDUCTOR_FAILPOINT": "one:sleep1,two:raise",
+            "OPSCONDUCTOR_FAILPOINT_LOG": str(tmp_path / "log"),
+        }
+    )
+    points[0].hit("one")
+    with pytest.raises(FailpointReached):
+        points[1].hit("two")
+    assert (tmp_path / "log").read_text().split() == ["one:sleep1", "two:raise"]
+
+
+@pytest.mark.parametrize(
+    "setting", ["x", "x:explode", ":raise", "x:raise:0", "x:raise:two", "x:sleep", "x:raise,y"]
+)
 def test_a_setting_that_could_never_fire_is_refused(setting: str) -> None:
     with pytest.raises(ValueError, match="expected name:action"):
-        Failpoint.from_environment(
-            {"OPSCONDUCTOR_FAILPOINT": setting, "OPSCONDUCTOR_FAILPOINTS": "1"}
-        )
+        from_environment({"OPSCONDUCTOR_FAILPOINT": setting, "OPSCONDUCTOR_FAILPOINTS": "1"})
 
 
 def test_an_unarmed_process_passes_every_point() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ class Host:
         target: dict[str, Any] | None = None,
         captured: dict[str, Any] | None = None,
         section: str = "command",
+        path: str = "",
     ) -> tuple[subprocess.CompletedProcess[bytes], dict[str, Any], str | None]:
         tool = REGISTRY.get(name)
         typed, faults = check_inputs(tool, inputs)
@@ -49,7 +51,7 @@ class Host:
         command = render(tool, typed, target, captured=captured, section=section)  # type: ignore[arg-type]
         assert isinstance(command, ArgvCommand | ScriptCommand)
         argv = command.argv if isinstance(command, ArgvCommand) else script_argv(command)
-        env = {"PATH": f"{self.programs}:{os.environ['PATH']}", "LC_ALL": "C", "TZ": "UTC"}
+        env = {"PATH": path or f"{self.programs}:{os.environ['PATH']}", "LC_ALL": "C", "TZ": "UTC"}
         done = subprocess.run(argv, capture_output=True, env=env, stdin=subprocess.DEVNULL)
         if section == "undo":
             return done, {}, None
@@ -78,6 +80,15 @@ def test_disk_space_of_a_path_is_told(host: Host) -> None:
     _, _, reason = host.run("check_disk_space", {"path": "/there/is/no/such"})
     assert reason is not None
     assert "No such file" in reason
+
+
+def test_processes_are_not_none_where_ps_is_missing(host: Host) -> None:
+    for name in ("sh", "head"):
+        (host.programs / name).symlink_to(str(shutil.which(name)))
+    done, _, reason = host.run("list_processes", {}, path=str(host.programs))
+    assert done.returncode == 127
+    assert reason is not None
+    assert "ps is not installed" in reason
 
 
 def test_processes_are_listed_and_limited(host: Host) -> None:

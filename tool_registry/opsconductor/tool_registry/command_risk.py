@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from opsconductor.tool_registry.program_patterns import known_form
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -192,6 +194,10 @@ _SECRET = re.compile(
     r"|/proc/[^/]+/(?:environ|mem)\Z|\.(?:key|pem|p12|pfx|kdbx)\Z|/\.(?:netrc|pgpass|my\.cnf|git-credentials)\Z"
     r"|/id_(?:rsa|dsa|ecdsa|ed25519)\Z"
 )
+_RULES = re.compile(
+    r"\A/(?:etc|boot|usr|s?bin|lib\w*|proc|sys|root|var/spool/cron)(?:/|\Z)|/\.(?:bash|profile|zsh|ssh)"
+)
+"""Where writing decides who may log in, what starts, or which programs run."""
 _RECURSIVE = re.compile(r"-[^-]*[rRd]|--(?:r|d)")
 _DEVICE = re.compile(r"(?:/dev|/sys/kernel/debug)/(?!null\Z|zero\Z|urandom\Z)")
 
@@ -200,10 +206,14 @@ def judge_argv(argv: Any) -> Judgement:
     """Returns the risk of a command given as an argument list; an unknown one counts as worst."""
     if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
         return Judgement("destructive", "the command is not known yet")
-    program = _program(argv[0])
+    program = program_name(argv[0])
     if program is None:
         return Judgement("destructive", f"{argv[0][:80]} is not a program of the system folders")
     arguments = argv[1:]
+    if (known := known_form(program, arguments)) == "read_only":
+        return _reading(program, arguments)
+    if known is not None:
+        return Judgement(known, f"{' '.join([program, *arguments[:2]])[:60]} changes little")
     if program in _ANYTHING:
         return _reading(program, arguments)
     if program in _CHECKED:
@@ -223,7 +233,18 @@ def is_secret_path(text: str) -> bool:
     return _SECRET.search(text) is not None or _SECRET.search(posixpath.normpath(text)) is not None
 
 
-def _program(word: str) -> str | None:
+def judge_written_path(path: str, *, appended: bool) -> Judgement:
+    """Returns the risk of writing a file: what was in it is gone, unless it is added to."""
+    normal = posixpath.normpath(path)
+    if is_secret_path(normal) or _RULES.search(normal) or normal.startswith("/dev/"):
+        return Judgement("destructive", f"writing {path[:120]} decides who may do what")
+    if appended:
+        return Judgement("modify", f"adds to {path[:120]}")
+    return Judgement("destructive", f"replaces what is in {path[:120]}")
+
+
+def program_name(word: str) -> str | None:
+    r"""Returns a program\'s name when it is one of the system folders; None when it is not."""
     if "${{" in word:
         return None
     if "/" not in word:
@@ -236,6 +257,8 @@ def _program(word: str) -> str | None:
 
 
 def _reading(program: str, arguments: list[str]) -> Judgement:
+    if program == "printf" and arguments[:1] and arguments[0].startswith("-v"):
+        return Judgement("destructive", "printf -v sets a variable of the shell")
     if program in ("echo", "printf", "true", "false"):
         return Judgement("read_only", f"{program} only prints")
     if program.endswith("grep") and any(_RECURSIVE.match(word) for word in arguments):

@@ -8,29 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from opsconductor.tool_registry.format import Format, pattern
+from opsconductor.tool_registry.platform_formats import PLATFORM_FORMATS
 from opsconductor.tool_registry.text_safety import confusable, escaped, harmful_character
 
-Check = Callable[[str], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One named format."""
-
-    name: str
-    expected: str
-    """What a value looks like, for people."""
-    check: Check
-    identifier: bool = True
-    """Whether letters outside ASCII are refused as confusable."""
-    multiline: bool = False
-    safe_start: bool = True
-    constrained: bool = True
-    """Whether it limits a value enough to be bound late into a change."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +47,7 @@ def mismatch(name: str, value: str) -> Mismatch | None:
     return None
 
 
-def _pattern(expression: str) -> Check:
-    compiled = re.compile(expression)
-    return lambda value: compiled.fullmatch(value) is not None
-
-
-_HOST_NAME = _pattern(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_HOST_NAME = pattern(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 def _is_ip(value: str) -> bool:
@@ -135,23 +117,21 @@ _LIST = (
     Format(
         "unit",
         "a service name such as nginx",
-        _pattern(r"[A-Za-z0-9_@.:][A-Za-z0-9_@.:\\-]{0,254}"),
+        pattern(r"[A-Za-z0-9_@.:][A-Za-z0-9_@.:\\-]{0,254}"),
     ),
-    Format("username", "a user name", _pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")),
-    Format("groupname", "a group name", _pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")),
-    Format("word", "letters, digits and . _ -", _pattern(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,127}")),
-    Format("process", "a process name", _pattern(r"[A-Za-z0-9_.(][A-Za-z0-9_.:()+/-]{0,63}")),
-    Format("octal-mode", "file permissions such as 0644", _pattern(r"0?[0-7]{3}")),
-    Format(
-        "interface", "a network interface name", _pattern(r"[A-Za-z0-9_.][A-Za-z0-9_.:-]{0,14}")
-    ),
-    Format("signal", "a signal name such as TERM", _pattern(r"[A-Z][A-Z0-9]{1,9}")),
-    Format("package", "a package name", _pattern(r"[A-Za-z0-9][A-Za-z0-9+._:-]{0,127}")),
-    Format("uuid", "a UUID", _pattern(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")),
+    Format("username", "a user name", pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")),
+    Format("groupname", "a group name", pattern(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")),
+    Format("word", "letters, digits and . _ -", pattern(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,127}")),
+    Format("process", "a process name", pattern(r"[A-Za-z0-9_.(][A-Za-z0-9_.:()+/-]{0,63}")),
+    Format("octal-mode", "file permissions such as 0644", pattern(r"0?[0-7]{3}")),
+    Format("interface", "a network interface name", pattern(r"[A-Za-z0-9_.][A-Za-z0-9_.:-]{0,14}")),
+    Format("signal", "a signal name such as TERM", pattern(r"[A-Z][A-Z0-9]{1,9}")),
+    Format("package", "a package name", pattern(r"[A-Za-z0-9][A-Za-z0-9+._:-]{0,127}")),
+    Format("uuid", "a UUID", pattern(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")),
     Format(
         "base64",
         "base64 text",
-        _pattern(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"),
+        pattern(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"),
     ),
     Format(
         "line",
@@ -171,5 +151,5 @@ _LIST = (
         constrained=False,
     ),
 )
-FORMATS: Mapping[str, Format] = {form.name: form for form in _LIST}
+FORMATS: Mapping[str, Format] = {form.name: form for form in (*_LIST, *PLATFORM_FORMATS)}
 """Every format by its name."""

@@ -6,19 +6,36 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.rpc.errors import Fault
+from opsconductor.tool_registry.call_risk import judge_rendered
 from opsconductor.tool_registry.expressions import ExpressionError, check_expression, references
 from opsconductor.tool_registry.formats import FORMATS
 from opsconductor.tool_registry.inputs import check_inputs
 from opsconductor.tool_registry.lint_template import lint_templates
-from opsconductor.tool_registry.render import RenderError, as_data, render
-from opsconductor.tool_registry.risk import assess
+from opsconductor.tool_registry.render import HttpRequest, RenderError, as_data, render
+from opsconductor.tool_registry.risk import ORDER, assess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from opsconductor.tool_registry.model import Example, Tool
+    from opsconductor.tool_registry.render import Rendered
 
 _MAX_TEXT = 65_536
+_CARRIED: Mapping[str, frozenset[str]] = {
+    "command": frozenset({"argv", "script", "powershell"}),
+    "local-command": frozenset({"argv", "script"}),
+    "ssh": frozenset({"argv", "script"}),
+    "winrm": frozenset({"argv", "script", "powershell"}),
+    "http": frozenset({"http"}),
+    "inventory": frozenset({"internal"}),
+    "database": frozenset({"sql", "redis"}),
+    "database-command": frozenset({"argv", "script"}),
+    "aws-cli": frozenset({"argv"}),
+    "aws-sdk": frozenset({"aws"}),
+    "communication": frozenset({"message"}),
+    "snmp": frozenset({"snmp"}),
+}
+"""Kinds of templates that each method of ours takes; methods of others take what they like."""
 
 
 def lint_tool(tool: Tool) -> list[Fault]:
@@ -118,8 +135,7 @@ def _may_repeat(tool: Tool) -> bool:
 def _lint_execution(tool: Tool) -> Iterator[Fault]:
     if tool.requires_target and tool.target_type == "none":
         yield _fault("execution", "a required target of type none", "another target_type")
-    kinds = {"http": {"http"}, "inventory": {"internal"}}
-    carried = kinds.get(tool.method, {"argv", "script"} if tool.runs_on_agent_host else None)
+    carried = _CARRIED.get(tool.method)
     sections = [("command", tool.command)]
     sections += [("capture.command", tool.capture.command)] if tool.capture else []
     sections += [("undo.command", tool.undo.command)] if tool.undo.command else []
@@ -183,23 +199,34 @@ def _lint_example(tool: Tool, example: Example) -> Iterator[Fault]:
         yield _fault(path, str(faults[0]), "inputs that pass")
         return
     try:
-        rendered = as_data(
-            render(
-                tool,
-                typed,
-                example.target,
-                captured=example.captured,
-                section=example.section,  # type: ignore[arg-type]  # the schema limits it
-            )
+        call = render(
+            tool,
+            typed,
+            example.target,
+            captured=example.captured,
+            section=example.section,  # type: ignore[arg-type]  # the schema limits it
         )
     except RenderError as exc:
         yield _fault(path, exc.message, "a command")
         return
-    if rendered != example.renders:
+    if (rendered := as_data(call)) != example.renders:
         yield _fault(path, f"renders {rendered}", f"{dict(example.renders)}")
     risk = assess(tool, typed).risk_class
     if example.risk and example.risk != risk:
         yield _fault(path, f"risk {risk}", example.risk)
+    if example.section == "command":
+        yield from _lint_risk(path, call, risk)
+
+
+def _lint_risk(path: str, call: Rendered, risk: str) -> Iterator[Fault]:
+    """Yields a fault where the annotations say less than the command itself does."""
+    judged = judge_rendered(call)
+    if judged is None or ORDER[judged.risk_class] <= ORDER[risk]:
+        return
+    if isinstance(call, HttpRequest) and call.method == "POST":
+        return  # many interfaces are asked by POST; only the author knows
+    found = f"{risk} by its annotations, but {judged.risk_class} by its command: {judged.reason}"
+    yield _fault(f"{path} annotations", found, "annotations or risk_rules that say so")
 
 
 def _fault(field: str, found: str, expected: str) -> Fault:

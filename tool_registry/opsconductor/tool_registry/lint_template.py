@@ -63,6 +63,10 @@ class _Template:
             yield from self._argv(template["argv"], options_ended=False)
         elif "script" in template:
             yield from self._script(template["script"])
+        elif "powershell" in template:
+            yield from self._powershell(template["powershell"])
+        elif "sql" in template:
+            yield from self._sql(template["sql"])
         else:
             for text in _texts(template):
                 yield from self.names(text)
@@ -112,7 +116,8 @@ class _Template:
 
     def _cannot_be_option(self, name: str) -> bool:
         tool = self._tool
-        if tool.risk_from is not None and name == tool.risk_from.parameter:
+        source = tool.risk_from
+        if source is not None and source.parser == "argv" and name == source.parameter:
             return True
         root, _, key = name.partition(".")
         if root == "target":
@@ -131,9 +136,45 @@ class _Template:
                 yield self._fault("a script given by the caller", "annotations.destructive: true")
             yield from self._argv(script.get("args", []), options_ended=True)
             return
+        if script["interpreter"] == "cmd":
+            if script.get("args"):
+                yield self._fault("arguments of a cmd script", "none: cmd.exe has no safe quoting")
+            return
         if script["interpreter"] != "python3":
             yield from self._shell(script["body"])
         yield from self._argv(script.get("args", []), options_ended=True)
+
+    def _powershell(self, script: Mapping[str, Any]) -> Iterator[Fault]:
+        for key in ("body_from", "parameters_from"):
+            if key in script:
+                yield from self._known(script[key])
+        for text in _texts(script.get("parameters", {})):
+            yield from self.names(text)
+        if "body" not in script:
+            if self._tool.annotations.read_only or not self._tool.annotations.destructive:
+                yield self._fault("a script given by the caller", "annotations.destructive: true")
+            return
+        if re.search(r"(?i)\b(?:invoke-expression|iex)\b", script["body"]):
+            yield self._fault("Invoke-Expression in the script", "no Invoke-Expression")
+        named = re.findall(r"\$([A-Za-z]\w*)", re.split(r"\)\s*\n", script["body"], maxsplit=1)[0])
+        for name in script.get("parameters", {}):
+            if name.lower() not in {word.lower() for word in named}:
+                yield self._fault(f"parameter {name}", f"${name} in the param() of the script")
+
+    def _sql(self, sql: Mapping[str, Any]) -> Iterator[Fault]:
+        for key in ("statement_from", "binds_from"):
+            if key in sql:
+                yield from self._known(sql[key])
+        if "statement_from" in sql:
+            source = self._tool.risk_from
+            if source is None or (source.parser, source.parameter) != (
+                "sql",
+                sql["statement_from"],
+            ):
+                wanted = f"risk_from: {{parser: sql, parameter: {sql['statement_from']}}}"
+                yield self._fault("a statement given by the caller", wanted)
+        for text in _texts({key: sql[key] for key in sql if not key.endswith("_from")}):
+            yield from self.names(text)
 
     def _shell(self, body: str) -> Iterator[Fault]:
         if re.search(r"(?m)(?:^|[;&|(]|\s)eval\s", body):

@@ -39,7 +39,7 @@ def read_tool(data: bytes) -> tuple[model.Tool | None, list[Fault]]:
     if faults:
         return None, faults
     try:
-        return _built(definition, data), []
+        return build_tool(definition, data), []
     except ValueError as exc:
         return None, [Fault(code="TOOL_DEFINITION", found=str(exc))]
 
@@ -103,7 +103,8 @@ def _placed(fault: Fault, lines: Mapping[str, int]) -> Fault:
     )
 
 
-def _built(raw: Mapping[str, Any], source: bytes) -> model.Tool:
+def build_tool(raw: Mapping[str, Any], source: bytes) -> model.Tool:
+    """Returns the tool of a definition that follows the schema."""
     execution = raw["execution"]
     success = raw.get("success", {})
     capture = raw.get("capture")
@@ -123,6 +124,7 @@ def _built(raw: Mapping[str, Any], source: bytes) -> model.Tool:
         method=execution["method"],
         requires_target=execution["requires_target"],
         target_type=execution["target_type"],
+        elevate=execution.get("elevate", "none") == "sudo",
         parameters=raw["parameters"],
         annotations=_annotations(raw["annotations"]),
         risk_rules=tuple(raw.get("risk_rules", ())),

@@ -65,8 +65,10 @@ class Success:
 class RiskFrom:
     """Says that the risk of a call comes from parsing one of its inputs."""
 
-    parser: Literal["argv"]
+    parser: Literal["argv", "sql", "redis", "aws", "http"]
     parameter: str
+    dialect: Literal["postgresql", "mysql", "sqlite"] = "postgresql"
+    """How the parser ``sql`` reads the statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class Tool:
     requires_target: bool
     target_type: str
     """host, device, url, … or none when a step may not name a target."""
+    elevate: bool
+    """Whether it needs the rights of root: run through sudo unless it has them."""
     parameters: Mapping[str, Any]
     """JSON Schema of the inputs."""
     annotations: Annotations

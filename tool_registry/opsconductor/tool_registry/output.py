@@ -44,8 +44,10 @@ def parse_output(
     return value
 
 
-def check_output(tool: Tool, output: Any) -> dict[str, Any]:
-    """Returns output an executor made itself (http, inventory) when it fits the tool's schema.
+def check_output(
+    tool: Tool, output: Any, *, section: Literal["command", "capture"] = "command"
+) -> dict[str, Any]:
+    """Returns output an executor made itself (database, inventory) when it fits the tool's schema.
 
     Raises:
         OutputUnparsable: It does not.
@@ -53,7 +55,9 @@ def check_output(tool: Tool, output: Any) -> dict[str, Any]:
     if not isinstance(output, Mapping):
         raise OutputUnparsable(f"expected an object, got {type(output).__name__}")
     value = dict(output)
-    _check(value, tool.output.get("schema", {}))
+    captured = tool.capture.output if tool.capture else {}
+    spec = captured if section == "capture" else tool.output
+    _check(value, spec.get("schema", {}))
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import csv
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -92,6 +93,38 @@ def parse_regex(text: str, spec: Spec) -> dict[str, Any]:
     return bounded(spec["field"], rows)
 
 
+def parse_table(text: str, spec: Spec) -> dict[str, Any]:
+    """Returns rows of separated values (tabs unless named), read as RFC 4180 with a comma.
+
+    A row with fewer or more values than columns is an error: values would stand under wrong names.
+    """
+    columns: list[str] = spec["columns"]
+    separator = spec.get("separator", "\t")
+    field = spec.get("field", "rows")
+    row_schema = spec.get("schema", {}).get("properties", {}).get(field, {}).get("items", {})
+    properties = row_schema.get("properties", {})
+    if separator == ",":
+        lines = list(csv.reader(text.splitlines()))
+    else:
+        lines = [line.split(separator) for line in text.splitlines()]
+    rows = []
+    for number, values in enumerate(lines, 1):
+        if not any(values) or values == columns:
+            continue
+        if len(values) != len(columns):
+            raise OutputUnparsable(
+                f"line {number} has {len(values)} values, expected {len(columns)}: "
+                + ", ".join(columns)
+            )
+        rows.append(
+            {
+                name: typed(value, properties.get(name, {}))
+                for name, value in zip(columns, values, strict=True)
+            }
+        )
+    return bounded(field, rows)
+
+
 def parse_jc(text: str, spec: Spec) -> dict[str, Any]:
     """Returns what jc's named parser makes of the text."""
     import jc  # loaded only by the tools that use it
@@ -117,6 +150,7 @@ PARSERS: Mapping[str, Parser] = {
     "jsonlines": parse_jsonlines,
     "kv": parse_kv,
     "regex": parse_regex,
+    "table": parse_table,
     "jc": parse_jc,
     "none": parse_none,
 }

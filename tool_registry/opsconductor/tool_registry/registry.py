@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from opsconductor.rpc.errors import Fault, UnknownTool
+from opsconductor.tool_registry import yaml_document
+from opsconductor.tool_registry.checked import CheckedFiles
 from opsconductor.tool_registry.lint import lint_tool
+from opsconductor.tool_registry.loader import MAX_BYTES, build_tool, read_tool
 from opsconductor.tool_registry.loader import ToolDefinitionInvalid as ToolDefinitionInvalid
-from opsconductor.tool_registry.loader import read_tool
 from opsconductor.tool_registry.roots import tools_root
 from opsconductor.tool_registry.suggestions import canonical_name, close_names
 
@@ -51,6 +53,14 @@ class _Source:
     file: str
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check of tool files has found."""
+
+    files: int
+    faults: list[Fault]
+
+
 class Registry:
     """Tools by name and alias; ``-``, spaces and case do not matter in names."""
 
@@ -67,24 +77,19 @@ class Registry:
         Raises:
             ToolDefinitionInvalid: Some definition has faults, or two tools share a name; lists all.
         """
-        sources: list[_Source] = []
-        faults: list[Fault] = []
-        for root in (tools_root(),) if roots is None else roots:
-            if not root.is_dir():
-                faults.append(
-                    Fault(code="NO_SUCH_FOLDER", field=str(root), expected="a folder of tools")
-                )
-            for file in sorted(root.rglob("*.yaml")):
-                tool, found = check_file(file)
-                faults += found
-                if tool is not None:
-                    sources.append(_Source(tool, file.name))
-        faults += _name_clashes(sources)
+        sources, faults = _read_all((tools_root(),) if roots is None else roots)
         if faults:
             raise ToolDefinitionInvalid(
                 f"{len(faults)} fault(s) in tool definitions: {faults[0]}", faults=faults
             )
         return cls([source.tool for source in sources])
+
+    @staticmethod
+    def check(paths: Sequence[Path]) -> Checked:
+        """Reads tool files, and all below folders; returns how many there are and every fault."""
+        sources, faults = _read_all(paths)
+        broken = {fault.field.partition(":")[0] for fault in faults}
+        return Checked(len({source.file for source in sources} | broken), faults)
 
     def get(self, name: str) -> Tool:
         """Returns a tool by name or alias; raises UnknownTool with names close to it."""
@@ -120,6 +125,37 @@ class Registry:
     def digests(self) -> dict[str, str]:
         """Returns the digest of every tool's definition by name."""
         return {tool.name: tool.digest for tool in self.tools}
+
+
+def _read_all(roots: Sequence[Path]) -> tuple[list[_Source], list[Fault]]:
+    sources: list[_Source] = []
+    faults: list[Fault] = []
+    checked = CheckedFiles()
+    for root in roots:
+        if not root.exists():
+            faults.append(
+                Fault(code="NO_SUCH_FOLDER", field=str(root), expected="a folder of tools")
+            )
+        for file in sorted(root.rglob("*.yaml")) if root.is_dir() else [root][: root.exists()]:
+            tool, found = _checked_once(file, checked)
+            faults += found
+            if tool is not None:
+                sources.append(_Source(tool, file.name))
+    checked.save()
+    return sources, faults + _name_clashes(sources)
+
+
+def _checked_once(file: Path, checked: CheckedFiles) -> tuple[Tool | None, list[Fault]]:
+    """Reads a file; one that has passed before, by this code, is not checked again."""
+    data = file.read_bytes()
+    definition = checked.get(data)
+    if definition is not None and definition.get("name") == file.stem:
+        return build_tool(definition, data), []
+    tool, faults = check_file(file)
+    if tool is not None:
+        definition, _, _ = yaml_document.load(data, max_bytes=MAX_BYTES, too_large="TOOL_TOO_LARGE")
+        checked.add(data, definition or {})
+    return tool, faults
 
 
 def check_file(file: Path) -> tuple[Tool | None, list[Fault]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
+from opsconductor.tool_registry.render_structured import is_one_placeholder, structured_call, tree
 from opsconductor.tool_registry.rendered import ArgvCommand as ArgvCommand
 from opsconductor.tool_registry.rendered import HttpRequest as HttpRequest
 from opsconductor.tool_registry.rendered import InternalCall as InternalCall
@@ -19,6 +19,8 @@ from opsconductor.tool_registry.template import RenderError as RenderError
 from opsconductor.tool_registry.template import Scope, arguments, as_word, substitute
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opsconductor.tool_registry.model import Tool
 
 Section = Literal["command", "capture", "undo"]
@@ -38,7 +40,9 @@ def render(
         RenderError: The section does not exist, a target field is missing, or a value cannot be
             carried.
     """
-    free = frozenset({tool.risk_from.parameter}) if tool.risk_from else frozenset[str]()
+    source = tool.risk_from
+    is_command = source is not None and source.parser == "argv"
+    free = frozenset({source.parameter}) if source and is_command else frozenset[str]()
     scope = Scope(inputs, target, captured, free_words=free)
     return _rendered(_chosen(_section(tool, section), scope), scope, tool.name)
 
@@ -81,8 +85,10 @@ def _rendered(template: Mapping[str, Any], scope: Scope, name: str) -> Rendered:
         return _script(template["script"], scope)
     if "http" in template:
         return _http(template["http"], scope)
+    if (call := structured_call(template, scope)) is not None:
+        return call
     internal = template["internal"]
-    args = {key: _tree(value, scope) for key, value in internal.get("args", {}).items()}
+    args = {key: tree(value, scope) for key, value in internal.get("args", {}).items()}
     return InternalCall(
         internal["handler"], {key: value for key, value in args.items() if value is not None}
     )
@@ -98,7 +104,7 @@ def _script(template: Mapping[str, Any], scope: Scope) -> ScriptCommand:
 
 def _http(template: Mapping[str, Any], scope: Scope) -> HttpRequest:
     url = _url(template["url"], scope)
-    query = {key: _tree(value, scope) for key, value in template.get("query", {}).items()}
+    query = {key: tree(value, scope) for key, value in template.get("query", {}).items()}
     if present := {key: as_word(value) for key, value in query.items() if value is not None}:
         url += ("&" if "?" in url else "?") + urlencode(present)
     headers = [
@@ -106,11 +112,8 @@ def _http(template: Mapping[str, Any], scope: Scope) -> HttpRequest:
         for key, value in template.get("headers", {}).items()
         if (text := substitute(value, scope, lambda _, found: as_word(found))) is not None
     ]
-    body = None
-    if "json" in template:
-        text = json.dumps(_tree(template["json"], scope), ensure_ascii=False, separators=(",", ":"))
-        body = text.encode("utf-8")
-        headers.append(("Content-Type", "application/json"))
+    body, kind = _body(template, scope)
+    headers += [("Content-Type", kind)] if kind else []
     _refuse_line_breaks(headers)
     return HttpRequest(
         method=substitute(template["method"], scope, lambda _, value: as_word(value)) or "GET",
@@ -121,12 +124,33 @@ def _http(template: Mapping[str, Any], scope: Scope) -> HttpRequest:
         verify_tls=_flag(template.get("verify_tls", True), scope),
         max_body_bytes=template.get("max_body_bytes", 65536),
         contains=substitute(template.get("contains", ""), scope, lambda _, v: as_word(v)) or "",
+        credential=substitute(template.get("credential", ""), scope, lambda _, v: as_word(v)) or "",
     )
 
 
+def _body(template: Mapping[str, Any], scope: Scope) -> tuple[bytes | None, str]:
+    """Returns a request's body and its media type; a body given as text keeps its own headers."""
+    if "json" in template:
+        text = json.dumps(tree(template["json"], scope), ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8"), "application/json"
+    if "form" in template:
+        fields = {key: tree(value, scope) for key, value in template["form"].items()}
+        present = {key: as_word(value) for key, value in fields.items() if value is not None}
+        return urlencode(present).encode("ascii"), "application/x-www-form-urlencoded"
+    text = substitute(template.get("body", ""), scope, lambda _, value: as_word(value)) or ""
+    return (text.encode("utf-8") if text else None), ""
+
+
 def _url(template: str, scope: Scope) -> str:
-    """Returns the address: one whole-text placeholder as it is, others percent-encoded."""
-    whole = template.startswith("{") and template.endswith("}") and template.count("{") == 1
+    """Returns the address: one whole-text placeholder as it is, others percent-encoded.
+
+    One that begins with ``/`` is of the target, over TLS unless its connection is ``http``.
+    """
+    if template.startswith("/"):
+        port = "" if scope.value("target.port") is None else ":{target.port}"
+        scheme = "http" if scope.value("target.connection") == "http" else "https"
+        template = f"{scheme}://{{target.address}}{port}{template}"
+    whole = is_one_placeholder(template)
 
     def show(name: str, value: Any) -> str:
         word = as_word(value)
@@ -143,24 +167,10 @@ def _url(template: str, scope: Scope) -> str:
 
 
 def _flag(value: Any, scope: Scope) -> bool:
-    return bool(_tree(value, scope))
+    return bool(tree(value, scope))
 
 
 def _refuse_line_breaks(headers: list[tuple[str, str]]) -> None:
     for name, value in headers:
         if "\r" in value or "\n" in value:
             raise RenderError(f"header {name} holds a line break")
-
-
-def _tree(value: Any, scope: Scope) -> Any:
-    """Fills a structure: a text that is one placeholder keeps the type, absent ones vanish."""
-    if isinstance(value, Mapping):
-        filled = {key: _tree(item, scope) for key, item in value.items()}
-        return {key: item for key, item in filled.items() if item is not None}
-    if isinstance(value, list):
-        return [item for item in (_tree(item, scope) for item in value) if item is not None]
-    if not isinstance(value, str):
-        return value
-    if value.startswith("{") and value.endswith("}") and value.count("{") == 1:
-        return scope.value(value[1:-1])
-    return substitute(value, scope, lambda _, found: as_word(found))

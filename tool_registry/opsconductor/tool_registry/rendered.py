@@ -7,6 +7,18 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from opsconductor.tool_registry.structured_calls import AwsCall as AwsCall
+from opsconductor.tool_registry.structured_calls import Message as Message
+from opsconductor.tool_registry.structured_calls import PowerShellScript as PowerShellScript
+from opsconductor.tool_registry.structured_calls import RedisCommand as RedisCommand
+from opsconductor.tool_registry.structured_calls import SnmpRequest as SnmpRequest
+from opsconductor.tool_registry.structured_calls import SqlStatement as SqlStatement
+from opsconductor.tool_registry.structured_calls import (
+    StructuredCall,
+    structured_data,
+    structured_line,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,6 +26,7 @@ _INTERPRETERS = {
     "sh": ("/bin/sh", "-c"),
     "bash": ("bash", "-c"),
     "python3": ("python3", "-c"),
+    "cmd": ("cmd.exe", "/d", "/s", "/c"),
 }
 SCRIPT_NAME = "opsconductor"
 """``$0`` of a script."""
@@ -31,7 +44,7 @@ class ScriptCommand:
     """A script whose body came from the tool (or is run_script's very input) and its arguments."""
 
     interpreter: str
-    """sh, bash or python3."""
+    """sh, bash, python3, or cmd (which takes no arguments: it has no safe quoting)."""
     body: str
     args: tuple[str, ...] = ()
 
@@ -50,6 +63,8 @@ class HttpRequest:
     """At most this much of the answer is read."""
     contains: str = ""
     """Text the executor looks for in the answer, to set ``output.matched``."""
+    credential: str = ""
+    """Reference to a login on the agent; its entry there says how it is shown (digest, basic…)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,7 @@ class InternalCall:
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
-Rendered = ArgvCommand | ScriptCommand | HttpRequest | InternalCall
+Rendered = ArgvCommand | ScriptCommand | HttpRequest | InternalCall | StructuredCall
 
 
 def script_argv(script: ScriptCommand) -> tuple[str, ...]:
@@ -69,7 +84,7 @@ def script_argv(script: ScriptCommand) -> tuple[str, ...]:
     Python has no ``$0`` of its own with ``-c``, so it gets the arguments only.
     """
     head = _INTERPRETERS[script.interpreter]
-    name = () if script.interpreter == "python3" else (SCRIPT_NAME,)
+    name = () if script.interpreter in ("python3", "cmd") else (SCRIPT_NAME,)
     return (*head, script.body, *name, *script.args)
 
 
@@ -85,6 +100,8 @@ def command_line(rendered: Rendered) -> str:
         case InternalCall(handler, args):
             text = json.dumps(args, ensure_ascii=False, sort_keys=True)
             return f"{handler} {text}" if args else handler
+        case _:
+            return structured_line(rendered)
 
 
 def as_data(rendered: Rendered) -> dict[str, Any]:
@@ -100,9 +117,13 @@ def as_data(rendered: Rendered) -> dict[str, Any]:
                 data["headers"] = dict(rendered.headers)
             if rendered.body is not None:
                 data["body"] = rendered.body.decode("utf-8", "replace")
+            if rendered.credential:
+                data["credential"] = rendered.credential
             return data
         case InternalCall(handler, args):
             return {"handler": handler, "args": dict(args)}
+        case _:
+            return structured_data(rendered)
 
 
 def _curl(request: HttpRequest) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.tool_registry.command_risk import judge_argv
+from opsconductor.tool_registry.call_risk import judge_from
 from opsconductor.tool_registry.template import Scope, holds
 
 if TYPE_CHECKING:
@@ -49,9 +49,22 @@ def assess(tool: Tool, inputs: Mapping[str, Any]) -> CallRisk:
     )
 
 
+def worst_call(tool: Tool) -> CallRisk:
+    """Returns the risk of the worst call of a tool, whatever its inputs."""
+    if tool.risk_from is not None:
+        reason = f"{tool.name} runs what its caller writes"
+        return CallRisk("destructive", idempotent=False, security_relevant=True, reasons=(reason,))
+    risk, reasons, idempotent = _base(tool, {})
+    for rule in tool.risk_rules:
+        if ORDER[rule["risk"]] > ORDER[risk]:
+            risk, reasons = rule["risk"], [rule["reason"]]
+    relevant = risk != "read_only" and tool.annotations.security_relevant
+    return CallRisk(risk, idempotent, relevant, tuple(reasons))
+
+
 def _base(tool: Tool, inputs: Mapping[str, Any]) -> tuple[RiskClass, list[str], bool]:
     if tool.risk_from is not None:
-        judged = judge_argv(inputs.get(tool.risk_from.parameter))
+        judged = judge_from(tool.risk_from, inputs.get(tool.risk_from.parameter))
         return judged.risk_class, [judged.reason], judged.risk_class == "read_only"
     annotations = tool.annotations
     if annotations.read_only:

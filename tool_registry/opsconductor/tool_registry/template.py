@@ -62,13 +62,16 @@ def holds(condition: Mapping[str, Any], scope: Scope) -> bool:
     return not wanted or (value is not None and all(test(want) for test, want in wanted))
 
 
-def arguments(items: list[Any], scope: Scope) -> tuple[str, ...]:
-    """Returns the arguments a template renders to; raises RenderError."""
+def arguments(items: list[Any], scope: Scope, *, carries_options: bool = True) -> tuple[str, ...]:
+    """Returns the arguments a template renders to; raises RenderError.
+
+    ``carries_options`` says that the receiver reads words that begin with a dash as options.
+    """
     result: list[str] = []
     for item in items:
         words = _item(item, scope)
         options_ended = "--" in result
-        if isinstance(item, str) and not options_ended:
+        if isinstance(item, str) and carries_options and not options_ended:
             for word in words:
                 _refuse_option(item, word, scope)
         result.extend(words)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
     from datetime import timedelta
 
+    from opsconductor.agent.executors.run_folder import RunFolder
     from opsconductor.tool_registry.rendered import Rendered
 
 Stream = Literal["stdout", "stderr"]
 Effects = Literal["none", "possible", "done"]
-ErrorClass = Literal["retryable", "non_retryable", "rollback_required", "unreachable", "unknown"]
+ErrorClass = Literal[
+    "retryable", "non_retryable", "rollback_required", "unreachable", "throttled", "unknown"
+]
 State = Literal[
     "completed",
     "failed",
@@ -43,6 +46,8 @@ class Call:
     max_output_bytes: int = 16 * 1024 * 1024
     """Most bytes of one answer an executor keeps in memory; streams are limited by the sink."""
     read_only: bool = False
+    folder: RunFolder | None = None
+    """Where the call is supervised, so that it outlives the agent; None ends it with the agent."""
 
     @property
     def where(self) -> str:
@@ -58,6 +63,14 @@ class Sink(Protocol):
 
     async def write(self, stream: Stream, data: bytes) -> None:
         """Stores some bytes; returns late to slow the producer down."""
+
+
+@runtime_checkable
+class PositionedSink(Protocol):
+    """A sink that remembers over restarts how far it has come."""
+
+    def position(self, stream: Stream) -> int:
+        """Returns how many bytes of a command's own output were passed on for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,11 @@ class Outcome:
     def refused(cls, code: str, message: str) -> Outcome:
         """Returns the outcome of a call that provably did nothing and would not the next time."""
         return cls("failed", error=StepFailure(code, message, "non_retryable"))
+
+    @classmethod
+    def throttled(cls, code: str, message: str) -> Outcome:
+        """Returns the outcome of a call that was turned away for now, so nothing was done."""
+        return cls("failed", error=StepFailure(code, message, "throttled"))
 
     @classmethod
     def unreachable(cls, code: str, message: str) -> Outcome:
@@ -152,6 +170,17 @@ class Executor(Protocol):
 
     async def close(self) -> None:
         """Gives back what is kept between calls."""
+
+
+@runtime_checkable
+class SurvivingExecutor(Protocol):
+    """An executor whose calls with a folder outlive the agent."""
+
+    def warm(self) -> None:
+        """Prepares for such a call; returns at once."""
+
+    def adopting(self) -> Executor:
+        """Returns an executor that takes up calls which an earlier agent has begun."""
 
 
 def _stopped(call: Call, why: Stop, how: str) -> StepFailure:

@@ -7,32 +7,24 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from opsconductor.agent.executors.base import Outcome, StepFailure
+from opsconductor.agent.executors.base import Outcome, Refused, StepFailure
+from opsconductor.agent.executors.credential import no_credentials
+from opsconductor.agent.executors.exchange import Progress
+from opsconductor.agent.executors.http_login import HttpLogins
 from opsconductor.agent.executors.waiting import boottime, wait_end
 from opsconductor.tool_registry.rendered import HttpRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import httpx
 
     from opsconductor.agent.executors.base import Call, Effects, Sink
+    from opsconductor.agent.executors.credential import Credentials
 
 _EXCERPT = 4096
+_UNAUTHORIZED = 401
 _CONNECT_TIMEOUT = 10.0
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _IDEMPOTENT = _SAFE | {"PUT", "DELETE"}
-
-
-class _Progress:
-    """Whether anything of a request was sent; httpcore tells each event of an exchange."""
-
-    def __init__(self) -> None:
-        self.sent = False
-
-    async def trace(self, event: str, _info: Mapping[str, Any]) -> None:
-        """Takes one event."""
-        self.sent = self.sent or event.endswith("send_request_headers.started")
 
 
 class HttpExecutor:
@@ -44,8 +36,9 @@ class HttpExecutor:
 
     method = "http"
 
-    def __init__(self, *, ca_bundle: str = "") -> None:
+    def __init__(self, credentials: Credentials = no_credentials, *, ca_bundle: str = "") -> None:
         """Takes a file of CA certificates to trust instead of the system's."""
+        self._logins = HttpLogins(credentials)
         self._ca_bundle = ca_bundle
         self._clients: dict[bool, httpx.AsyncClient] = {}
 
@@ -57,10 +50,14 @@ class HttpExecutor:
             return Outcome.refused("METHOD_MISMATCH", f"the http executor cannot send a {kind}")
         if (fault := _fault(request.url)) is not None:
             return Outcome.refused("REQUEST_INVALID", f"cannot send {request.method}: {fault}")
+        try:
+            login = self._logins.login_of(request)
+        except Refused as refused:
+            return refused.outcome
         if cancel.is_set():
             return Outcome.not_begun(call, "cancelled")
-        progress = _Progress()
-        exchange = asyncio.create_task(self._exchange(call, request, sink, progress))
+        progress = Progress()
+        exchange = asyncio.create_task(self._exchange(call, request, login, sink, progress))
         try:
             deadline = boottime() + call.timeout.total_seconds()
             what = await wait_end(exchange, cancel, deadline)
@@ -83,7 +80,12 @@ class HttpExecutor:
             await client.aclose()
 
     async def _exchange(
-        self, call: Call, request: HttpRequest, sink: Sink, progress: _Progress
+        self,
+        call: Call,
+        request: HttpRequest,
+        login: httpx.Auth | None,
+        sink: Sink,
+        progress: Progress,
     ) -> Outcome:
         import httpx
 
@@ -96,10 +98,13 @@ class HttpExecutor:
                 request.url,
                 headers=list(request.headers),
                 content=request.body,
+                auth=login,
                 follow_redirects=request.follow_redirects,
                 timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT),
                 extensions={"trace": progress.trace},
             ) as response:
+                if login is not None and response.status_code == _UNAUTHORIZED:
+                    return Outcome.refused("AUTH_FAILED", f"{_name(request)}: login refused")
                 limit = min(request.max_body_bytes, call.max_output_bytes)
                 body, whole = await _read_body(response, sink, limit)
                 elapsed = round((loop.time() - began) * 1000)

@@ -33,6 +33,8 @@ class InventoryExecutor:
             what = request.handler if isinstance(request, InternalCall) else type(request).__name__
             message = f"the inventory executor answers asset_query, not {what}"
             return Outcome.refused("METHOD_MISMATCH", message)
+        if cancel.is_set():
+            return Outcome.not_begun(call, "cancelled")
         answer = asyncio.ensure_future(self._query(request.args))
         try:
             deadline = boottime() + call.timeout.total_seconds()

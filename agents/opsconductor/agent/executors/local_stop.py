@@ -6,14 +6,20 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING
 
-from opsconductor.agent.executors.base import MARKER
-from opsconductor.agent.executors.processes import reap, send_signal, step_processes
+from opsconductor.agent.executors.processes import (
+    DEAD,
+    inspect,
+    reap,
+    send_signal,
+    step_processes,
+)
 from opsconductor.agent.executors.waiting import boottime
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from opsconductor.agent.executors.processes import ProcessInfo
+    from opsconductor.agent.executors.cgroups import Cgroup
+    from opsconductor.agent.executors.processes import ProcessInfo, Traces
 
 _FIRST_LOOK = 0.01
 _SLOWEST_LOOK = 0.2
@@ -24,10 +30,11 @@ _EMPTY_LOOKS = 2
 class StepTree:
     """All processes of one attempt on this host."""
 
-    def __init__(self, root: int, attempt_id: str) -> None:
-        self._root = root
-        self._marker = f"{MARKER}={attempt_id}".encode()
-        self._seen: set[int] = set()
+    def __init__(self, traces: Traces, cgroup: Cgroup | None = None) -> None:
+        self._traces = traces
+        self._cgroup = cgroup
+        self._seen: dict[int, int] = {}
+        """Start times of every member there was."""
 
     async def stop(self, grace: timedelta, kill_wait: timedelta) -> tuple[str, ...]:
         """Ends the tree and returns the processes that are still there, one line each."""
@@ -37,7 +44,8 @@ class StepTree:
 
     def reap(self) -> None:
         """Collects dead members that were handed to this process when their parents died."""
-        for pid in self._seen - {self._root}:
+        root = self._traces.root
+        for pid in self._seen.keys() - {root.pid if root else 0}:
             reap(pid)
 
     async def _end_by(self, number: signal.Signals, seconds: float, *, repeat: bool) -> bool:
@@ -51,6 +59,8 @@ class StepTree:
             empty = 0 if members else empty + 1
             if empty == _EMPTY_LOOKS:
                 return True
+            if repeat and self._cgroup is not None:
+                self._cgroup.kill()
             for info in members:
                 if repeat or info.pid not in signalled:
                     send_signal(info, number)
@@ -61,6 +71,16 @@ class StepTree:
             delay = min(delay * 2, _SLOWEST_LOOK)
 
     async def _look(self) -> list[ProcessInfo]:
-        members = await asyncio.to_thread(step_processes, self._root, self._marker)
-        self._seen.update(info.pid for info in members)
-        return members
+        return await asyncio.to_thread(self._members)
+
+    def _members(self) -> list[ProcessInfo]:
+        grouped = self._cgroup.members if self._cgroup is not None else frozenset()
+        found = step_processes(self._traces, grouped)
+        # One that left session, group and parent since it was first seen is a member all the same.
+        missing = self._seen.keys() - {info.pid for info in found}
+        found += [info for pid in missing if (info := inspect(pid)) and self._is_alive(info)]
+        self._seen.update({info.pid: info.started for info in found})
+        return found
+
+    def _is_alive(self, info: ProcessInfo) -> bool:
+        return info.started == self._seen[info.pid] and info.state not in DEAD

@@ -60,6 +60,8 @@ class MockExecutor:
             known = ", ".join(sorted(self._replies)) or "none"
             message = f"no mock reply for {command!r}; there are replies for: {known}"
             return Outcome.refused("NO_MOCK_REPLY", message)
+        if cancel.is_set():
+            return Outcome.not_begun(call, "cancelled")
         playing = asyncio.create_task(_play(reply, sink))
         try:
             deadline = boottime() + call.timeout.total_seconds()

@@ -6,9 +6,34 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _PROC = Path("/proc")
-_DEAD = frozenset("ZX")
+DEAD = frozenset("ZX")
+"""States of processes that run no more."""
+_NOBODY = -1
+
+
+class ProcessId(NamedTuple):
+    """A process, told from a later one of the same number."""
+
+    pid: int
+    started: int = 0
+    """Clock ticks after boot; 0 where the number cannot have been given away again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What the processes of a step are known by."""
+
+    marker: bytes
+    root: ProcessId | None = None
+    """Its first process, which leads a session."""
+    supervisor: ProcessId | None = None
+    """Parent of every orphan of the step, and of nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +58,40 @@ def process_table() -> list[ProcessInfo]:
     """Returns every process that can be seen, zombies included."""
     entries = os.listdir(_PROC)  # noqa: PTH208 - a Path for every process would double the cost
     pids = (int(entry) for entry in entries if entry.isdigit())
-    return [info for pid in pids if (info := _inspect(pid)) is not None]
+    return [info for pid in pids if (info := inspect(pid)) is not None]
 
 
-def step_processes(root: int, marker: bytes) -> list[ProcessInfo]:
+def step_processes(traces: Traces, known: Iterable[int] = ()) -> list[ProcessInfo]:
     """Returns the live processes of a step.
 
     They are those in the session or group of its first process, those with the marker in their
-    environment, and all their descendants. The first process must not have been reaped, or its
-    number could stand for another one.
+    environment, those ``known`` to be, the supervisor's children, and all their descendants.
     """
-    table = process_table()
+    table = {info.pid: info for info in process_table()}
+    root, parent = (_still(identity, table) for identity in (traces.root, traces.supervisor))
     members = {
         info.pid
-        for info in table
-        if root in (info.pid, info.group, info.session) or _is_marked(info.pid, marker)
+        for info in table.values()
+        if root in (info.pid, info.group, info.session)
+        or info.parent == parent
+        or _is_marked(info.pid, traces.marker)
     }
+    members.update(known)
     grown = True
     while grown:
-        more = {info.pid for info in table if info.parent in members} - members
+        more = {info.pid for info in table.values() if info.parent in members} - members
         members |= more
         grown = bool(more)
-    return [info for info in table if info.pid in members and info.state not in _DEAD]
+    return [table[pid] for pid in sorted(members & table.keys()) if table[pid].state not in DEAD]
+
+
+def _still(identity: ProcessId | None, table: Mapping[int, ProcessInfo]) -> int:
+    """Returns the number of a process if it can still stand for it, else one nobody has."""
+    if identity is None:
+        return _NOBODY
+    now = table.get(identity.pid)
+    reused = identity.started and now is not None and now.started != identity.started
+    return _NOBODY if reused else identity.pid
 
 
 def send_signal(info: ProcessInfo, number: signal.Signals) -> None:
@@ -64,7 +101,7 @@ def send_signal(info: ProcessInfo, number: signal.Signals) -> None:
     except OSError:
         return
     try:
-        now = _inspect(info.pid)
+        now = inspect(info.pid)
         if now is not None and now.started == info.started:
             signal.pidfd_send_signal(handle, number)
     except (ProcessLookupError, PermissionError):
@@ -82,7 +119,8 @@ def reap(pid: int) -> int | None:
     return status if found else None
 
 
-def _inspect(pid: int) -> ProcessInfo | None:
+def inspect(pid: int) -> ProcessInfo | None:
+    """Returns a process; None when there is none of that number."""
     try:
         line = (_PROC / str(pid) / "stat").read_bytes().decode(errors="replace")
     except OSError:

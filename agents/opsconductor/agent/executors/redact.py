@@ -106,6 +106,11 @@ class StreamRedactor:
         done, self._held = self._redactor.split(self._held + data)
         return done
 
+    @property
+    def held(self) -> int:
+        """How many bytes are held back."""
+        return len(self._held)
+
     def finish(self) -> bytes:
         """Returns the rest."""
         held, self._held = self._held, b""

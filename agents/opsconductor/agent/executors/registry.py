@@ -1,16 +1,22 @@
-"""Which executor carries out a call: the built-in ones and those of installed distributions."""
+"""Which executor carries out a call: those every agent has and those of installed distributions.
+
+The others of this distribution are offered as a stranger would offer his: by entry point.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.executors.base import Outcome, Refused
+from opsconductor.agent.executors.database_command import DatabaseCommandExecutor
 from opsconductor.agent.executors.http import HttpExecutor
 from opsconductor.agent.executors.inventory import InventoryExecutor
 from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.needs import Unavailable
 from opsconductor.agent.executors.ssh import SshExecutor
 
 if TYPE_CHECKING:
@@ -22,7 +28,12 @@ if TYPE_CHECKING:
     from opsconductor.agent.executors.inventory import InventoryQuery
 
 GROUP = "opsconductor.executors"
-"""Entry point group; each names a callable that takes Collaborators and returns an Executor."""
+"""Entry point group; each names a callable that takes Collaborators and returns an Executor.
+
+It raises Unavailable where something the executor needs is missing; then it is not offered.
+"""
+
+_log = logging.getLogger(__name__)
 
 
 class ExecutorInvalid(RuntimeError):
@@ -36,6 +47,8 @@ class Collaborators:
     credentials: Credentials
     known_hosts: Path
     inventory: InventoryQuery
+    local: Executor
+    """Runs commands on the agent's own host."""
     grace: timedelta = timedelta(seconds=5)
 
 
@@ -52,14 +65,17 @@ class Executors:
         replacements: Mapping[str, Executor] | None = None,
     ) -> None:
         """Loads plug-ins; raises ExecutorInvalid. ``replacements`` win by method, for tests."""
-        offered = Collaborators(credentials, known_hosts, inventory, grace)
         local = LocalExecutor(grace=grace)
+        offered = Collaborators(credentials, known_hosts, inventory, local, grace)
+        plugins, self.unavailable = _plugins(offered)
+        """Methods that are not offered, and what each misses."""
         self._by_method: dict[str, Executor] = {
             "local-command": local,
             "ssh": SshExecutor(credentials, known_hosts=known_hosts, grace=grace),
-            "http": HttpExecutor(),
+            "http": HttpExecutor(credentials),
+            "database-command": DatabaseCommandExecutor(credentials, local),
             "inventory": InventoryExecutor(inventory),
-            **_plugins(offered),
+            **plugins,
             **(replacements or {}),
         }
 
@@ -84,11 +100,13 @@ class Executors:
             return self._by_method[name]
         if method == "command":
             label = (target or {}).get("name", "the target")
-            message = (
-                f"no executor for connection {name!r} of {label}; this agent has: {self._known()}"
-            )
+            missing = self.unavailable.get(name)
+            why = f": {missing}" if missing else f"; this agent has: {self._known()}"
+            message = f"no executor for connection {name!r} of {label}{why}"
             raise Refused(Outcome.refused("CONNECTION_UNSUPPORTED", message))
-        message = f"no executor for method {method!r}; this agent has: {self._known()}"
+        missing = self.unavailable.get(name)
+        why = f": {missing}" if missing else f"; this agent has: {self._known()}"
+        message = f"no executor for method {method!r}{why}"
         raise Refused(Outcome.refused("METHOD_UNSUPPORTED", message))
 
     async def close(self) -> None:
@@ -100,14 +118,20 @@ class Executors:
         return ", ".join(sorted(self._by_method))
 
 
-def _plugins(offered: Collaborators) -> dict[str, Executor]:
+def _plugins(offered: Collaborators) -> tuple[dict[str, Executor], dict[str, str]]:
+    """Returns the executors of entry points, and why others are not offered."""
     found: dict[str, Executor] = {}
+    unavailable: dict[str, str] = {}
     for point in entry_points(group=GROUP):
         source = point.dist.name if point.dist is not None else point.value
         try:
             executor: Executor = point.load()(offered)
+        except Unavailable as missing:
+            unavailable[point.name] = str(missing)
+            _log.info("method %s is not offered: %s", point.name, missing)
+            continue
         except Exception as error:
             message = f"executor {point.name!r} of {source} cannot be loaded: {error}"
             raise ExecutorInvalid(message) from error
         found[point.name] = executor
-    return found
+    return found, unavailable

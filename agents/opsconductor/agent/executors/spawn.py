@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Python ignores these; a child would inherit that and, for example, never notice a closed pipe.
-_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+RESTORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
 _HINTS = {
     errno.ENOEXEC: ("COMMAND_NOT_EXECUTABLE", "it is not a program the kernel can start"),
     errno.EACCES: ("COMMAND_NOT_EXECUTABLE", "the agent's user may not execute it"),
@@ -86,7 +86,7 @@ def spawn(path: bytes, arguments: list[bytes], environment: Mapping[str, str]) -
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, out_write, 1),
         (os.POSIX_SPAWN_DUP2, err_write, 2),
-        *((os.POSIX_SPAWN_CLOSE, number) for number in _inheritable()),
+        *((os.POSIX_SPAWN_CLOSE, number) for number in inheritable()),
     ]
     try:
         pid = os.posix_spawn(
@@ -96,12 +96,12 @@ def spawn(path: bytes, arguments: list[bytes], environment: Mapping[str, str]) -
             file_actions=actions,
             setsid=True,
             setsigmask=(),
-            setsigdef=_RESTORED,
+            setsigdef=RESTORED_SIGNALS,
         )
     except OSError as error:
         os.close(out_read)
         os.close(err_read)
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     finally:
         os.close(out_write)
         os.close(err_write)
@@ -117,7 +117,7 @@ def _pipes(path: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
         for pair in opened:
             os.close(pair[0])
             os.close(pair[1])
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     return opened[0], opened[1]
 
 
@@ -131,7 +131,7 @@ def _handle(pid: int) -> int:
         raise
 
 
-def _inheritable() -> list[int]:
+def inheritable() -> list[int]:
     """Returns descriptors a library left open to children; Python's own never are."""
     entries = os.listdir("/proc/self/fd")  # noqa: PTH208 - on the path of every spawn
     found = []
@@ -144,7 +144,8 @@ def _inheritable() -> list[int]:
     return found
 
 
-def _refusal(path: bytes, error: OSError) -> Refused:
+def refusal(path: bytes, error: OSError) -> Refused:
+    """Returns why a program could not be started, with what to do."""
     code, hint = _HINTS.get(error.errno or 0, ("SPAWN_FAILED", os.strerror(error.errno or 0)))
     return _refused(code, os.fsdecode(path), hint)
 

@@ -14,7 +14,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 REMOTE_COMMAND = "exec /bin/sh -s"
+_BEGIN = "#opsconductor"
+# Whether sudo takes the password depends on its rules. What it leaves is skipped up to the mark, so
+# that a password is never run as a command.
+_SKIP = f'while IFS= read -r line; do [ "$line" = "{_BEGIN}" ] && exec /bin/sh -s; done'
 _MOST_NOISE = 64 * 1024
+
+
+def remote_command(become_user: str, *, with_password: bool) -> str:
+    """Returns the constant command that becomes a shell, of another user where one is named.
+
+    Its quotes are read alike by every login shell.
+    """
+    if not become_user:
+        return REMOTE_COMMAND
+    if not with_password:
+        return f"exec sudo -n -u {become_user} -- /bin/sh -s"
+    return f"exec sudo -S -k -p '' -u {become_user} -- /bin/sh -c '{_SKIP}'"
+
+
+def preamble(password: str) -> bytes:
+    """Returns what goes before a script where the remote command takes a password."""
+    return f"{password}\n{_BEGIN}\n".encode() if password else b""
 
 
 def command_script(nonce: str, arguments: Sequence[bytes], variables: Mapping[str, str]) -> bytes:

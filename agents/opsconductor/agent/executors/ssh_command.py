@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from opsconductor.agent.executors.ssh_pool import SshPool
     from opsconductor.agent.executors.ssh_session import RemoteShell
 
+_MOST_COMPLAINT = 2048
 _UNHEARD = "unknown: the command had not told its process id"
 
 
@@ -44,6 +45,7 @@ class SshCommand:
         self._times = times
         self._linger = times.linger.total_seconds()
         self._heard = asyncio.Event()
+        self._complaint = b""
 
     async def run(
         self, script: bytes, sink: Sink, cancel: asyncio.Event, deadline: float, pool: SshPool
@@ -67,6 +69,8 @@ class SshCommand:
                 data = self._header.feed(data)
                 if self._header.found:
                     self._heard.set()
+            elif not self._header.found:
+                self._complaint = (self._complaint + data)[-_MOST_COMPLAINT:]
             if data and failure is None:
                 try:
                     await sink.write(stream, data)
@@ -89,6 +93,13 @@ class SshCommand:
 
     def _require_start(self) -> None:
         """Raises Refused when the exit code is not the command's."""
+        if not self._header.found and self._login.become_user:
+            said = self._complaint.decode("utf-8", "replace").strip().splitlines()
+            message = (
+                f"user {self._login.credential.username} cannot become {self._login.become_user}"
+                f" by sudo on {self._login}: {said[-1] if said else 'sudo said nothing'}"
+            )
+            raise Refused(Outcome.refused("BECOME_FAILED", message))
         if not self._header.found:
             message = (
                 f"the login shell of {self._login.credential.username} on {self._login} ended with"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.executors import host_keys
 from opsconductor.agent.executors.base import Outcome, Refused
+from opsconductor.agent.executors.ssh_carrier import preamble, remote_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from opsconductor.agent.executors.credential import Credential, Credentials
 
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", re.ASCII)
+_MOST_JUMPS = 3
 KEEPALIVE = 5.0
 """Seconds of silence after which a connection is asked for a sign of life; three misses end it."""
 
@@ -31,6 +35,28 @@ class Login:
     port: int
     credential: Credential
     declared_keys: tuple[str, ...]
+    jump: Login | None = None
+    """The host that is gone through to get there."""
+
+    @property
+    def remote_command(self) -> str:
+        """Returns the constant command that becomes a shell there."""
+        return remote_command(self.become_user, with_password=bool(self._become_password))
+
+    @property
+    def preamble(self) -> bytes:
+        """Returns what the shell's input begins with."""
+        return preamble(self._become_password)
+
+    @property
+    def become_user(self) -> str:
+        """Returns whom commands run as by sudo; empty when they run as the login's user."""
+        credential = self.credential
+        return credential.setting("become_user", "root") if credential.setting("become") else ""
+
+    @property
+    def _become_password(self) -> str:
+        return self.credential.setting("become_password") if self.become_user else ""
 
     def __str__(self) -> str:
         """Returns the login's end as people read it."""
@@ -47,22 +73,77 @@ def login_of(target: Mapping[str, Any], credentials: Credentials) -> Login:
         raise Refused(Outcome.refused("TARGET_INVALID", message))
     port = int(target.get("port") or 22)
     login_name = name if name != address else ""
+    credential = _credential(reference, credentials, name or address, address)
+    keys = tuple(target.get("host_keys") or ())
+    jump = _jump(credential.setting("jump"), credentials, (reference,))
+    return Login(login_name, address, port, credential, keys, jump)
+
+
+def _credential(reference: str, credentials: Credentials, needed_for: str, host: str) -> Credential:
     try:
         credential = credentials(reference)
     except LookupError as error:
         which = f"credential {reference!r}" if reference else "default credential for SSH"
-        message = f"this agent has no {which}, needed for {name or address}: {_text(error)}"
+        message = f"this agent has no {which}, needed for {needed_for}: {_text(error)}"
         raise Refused(Outcome.refused("CREDENTIAL_UNKNOWN", message)) from error
     if credential.kind != "ssh" or not credential.username:
         message = f"credential {reference!r} is no SSH login: it needs kind ssh and a username"
         raise Refused(Outcome.refused("CREDENTIAL_INVALID", message))
-    return Login(login_name, address, port, credential, tuple(target.get("host_keys") or ()))
+    if host and (objection := credential.objection_to(host)):
+        message = f"credential {reference!r} is not used for {needed_for}: {objection}"
+        raise Refused(Outcome.refused("CREDENTIAL_DENIED", message))
+    user = credential.setting("become_user", "root")
+    if credential.setting("become") and not _USER.fullmatch(user):
+        message = f"credential {reference!r}: become_user {user!r} is no name of a user"
+        raise Refused(Outcome.refused("CREDENTIAL_INVALID", message))
+    return credential
 
 
-async def connect(
-    login: Login, known_hosts: Path | None, timeout: float
-) -> asyncssh.SSHClientConnection:
+def _jump(reference: str, credentials: Credentials, passed: tuple[str, ...]) -> Login | None:
+    """Returns the login of a jump host, with those before it; raises Refused for a circle."""
+    if not reference:
+        return None
+    if reference in passed or len(passed) > _MOST_JUMPS:
+        message = f"credential {passed[0]!r} jumps in a circle: {' -> '.join((*passed, reference))}"
+        raise Refused(Outcome.refused("CREDENTIAL_INVALID", message))
+    credential = _credential(reference, credentials, f"the jump host {reference}", "")
+    address, port = credential.setting("address"), credential.setting("port", "22")
+    if not address or not port.isdecimal():
+        message = f"credential {reference!r} is a jump host, so it needs an address (and a port)"
+        raise Refused(Outcome.refused("CREDENTIAL_INVALID", message))
+    before = _jump(credential.setting("jump"), credentials, (*passed, reference))
+    return Login(f"jump host {reference}", address, int(port), credential, (), before)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An authenticated connection, and that to the host it goes through."""
+
+    ssh: asyncssh.SSHClientConnection
+    through: Connection | None = None
+
+    def close(self) -> None:
+        """Closes both."""
+        self.ssh.close()
+        if self.through is not None:
+            self.through.close()
+
+
+async def connect(login: Login, known_hosts: Path | None, timeout: float) -> Connection:
     """Returns an authenticated connection; raises Refused with the outcome for each failure."""
+    through = await connect(login.jump, known_hosts, timeout) if login.jump else None
+    try:
+        ssh = await _connect(login, known_hosts, timeout, through)
+    except BaseException:
+        if through is not None:
+            through.close()
+        raise
+    return Connection(ssh, through)
+
+
+async def _connect(
+    login: Login, known_hosts: Path | None, timeout: float, through: Connection | None
+) -> asyncssh.SSHClientConnection:
     import asyncssh
 
     expected = host_keys.expected_keys(login.declared_keys, known_hosts, login.address, login.port)
@@ -81,6 +162,7 @@ async def connect(
                 login.address,
                 login.port,
                 client_factory=Client,
+                tunnel=through.ssh if through else (),
                 username=login.credential.username,
                 client_keys=_client_keys(login.credential),
                 password=login.credential.password or None,

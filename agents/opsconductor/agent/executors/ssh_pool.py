@@ -8,15 +8,12 @@ import functools
 from typing import TYPE_CHECKING
 
 from opsconductor.agent.executors.base import Outcome, Refused
-from opsconductor.agent.executors.ssh_carrier import REMOTE_COMMAND
-from opsconductor.agent.executors.ssh_connection import Login, connect
+from opsconductor.agent.executors.ssh_connection import Connection, Login, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
     from pathlib import Path
-
-    import asyncssh
 
     from opsconductor.agent.executors.ssh_session import RemoteShell
 
@@ -29,8 +26,9 @@ _OPEN_TIMEOUT = 5.0
 class Pooled:
     """One connection and how many calls use it."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection, users: int) -> None:
-        self.connection = connection
+    def __init__(self, connected: Connection, users: int) -> None:
+        self.connected = connected
+        self.connection = connected.ssh
         self.users = users
         self.proven = False
         """Whether a channel was asked for before: only then can it have died since."""
@@ -74,7 +72,8 @@ class SshPool:
             proven, pooled.proven = pooled.proven, True
             give_back = functools.partial(self._release, login, pooled)
             try:
-                return Lease(await self._open(pooled, _OPEN_TIMEOUT if proven else None), give_back)
+                timeout = _OPEN_TIMEOUT if proven else self._timeout
+                return Lease(await self._open(login, pooled, timeout), give_back)
             except _broken() as error:
                 self._retire(login, pooled)
                 give_back()
@@ -95,19 +94,19 @@ class SshPool:
         for entry in everything:
             if entry.expiry is not None:
                 entry.expiry.cancel()
-            entry.connection.close()
+            entry.connected.close()
         for entry in everything:
             with contextlib.suppress(*_broken()):
                 async with asyncio.timeout(1):
                     await entry.connection.wait_closed()
 
-    async def _open(self, pooled: Pooled, timeout: float | None) -> RemoteShell:
+    async def _open(self, login: Login, pooled: Pooled, timeout: float) -> RemoteShell:
         from opsconductor.agent.executors.ssh_session import RemoteShell
 
-        shell = RemoteShell()
-        async with asyncio.timeout(timeout or self._timeout):
+        shell = RemoteShell(login.preamble)
+        async with asyncio.timeout(timeout):
             await pooled.connection.create_session(
-                lambda: shell, REMOTE_COMMAND, encoding=None, request_pty=False
+                lambda: shell, login.remote_command, encoding=None, request_pty=False
             )
         return shell
 
@@ -127,8 +126,8 @@ class SshPool:
         return pooled
 
     async def _connect(self, login: Login) -> None:
-        connection = await connect(login, self._known_hosts, self._timeout)
-        pooled = Pooled(connection, users=1)
+        connected = await connect(login, self._known_hosts, self._timeout)
+        pooled = Pooled(connected, users=1)
         self._pooled.setdefault(login, []).append(pooled)
         self._release(login, pooled)
 
@@ -139,7 +138,9 @@ class SshPool:
 
     def _free(self, login: Login, *, urgent: bool) -> Pooled | None:
         entries = self._pooled.get(login, [])
-        entries[:] = [entry for entry in entries if not entry.connection.is_closed()]
+        for dead in [entry for entry in entries if entry.connection.is_closed()]:
+            dead.connected.close()
+            entries.remove(dead)
         return next((entry for entry in entries if urgent or entry.users < _CHANNELS), None)
 
     def _release(self, login: Login, pooled: Pooled) -> None:
@@ -151,11 +152,11 @@ class SshPool:
             loop = asyncio.get_running_loop()
             pooled.expiry = loop.call_later(self._idle, self._expire, login, pooled)
         else:
-            pooled.connection.close()
+            pooled.connected.close()
 
     def _expire(self, login: Login, pooled: Pooled) -> None:
         self._retire(login, pooled)
-        pooled.connection.close()
+        pooled.connected.close()
 
     def _retire(self, login: Login, pooled: Pooled) -> None:
         """Takes a connection out of use for new calls; what runs on it goes on."""

@@ -22,7 +22,9 @@ _BYTE = 256
 class RemoteShell(asyncssh.SSHClientSession[bytes]):
     """Keeps output in the order it came, and the exit code apart from the end of output."""
 
-    def __init__(self) -> None:
+    def __init__(self, preamble: bytes = b"") -> None:
+        """Takes what goes before the script: it may be a password."""
+        self._preamble = preamble
         self.exit_code: int | None = None
         """Exit code; 128 and the signal that ended the command. None when none was told."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -40,7 +42,7 @@ class RemoteShell(asyncssh.SSHClientSession[bytes]):
     def start(self, script: bytes) -> None:
         """Sends the script, and nothing after it."""
         if self._channel is not None and not self._channel.is_closing():
-            self._channel.write(script)
+            self._channel.write(self._preamble + script)
             self._channel.write_eof()
 
     def close(self) -> None:

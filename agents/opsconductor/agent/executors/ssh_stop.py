@@ -24,7 +24,8 @@ _ANSWER_WITHIN = 10.0
 _EMPTY_LOOKS = 2
 
 # Members are found by session and group in /proc/*/stat, by the marker in /proc/*/environ, and
-# where there is no /proc by group from ps. Every line printed is one live member.
+# where there is no /proc by group from ps. Every line printed is one live member. No process is
+# started for each of them: a tree can grow faster than that.
 _SCRIPT = """
 sid={sid}; signal={signal}; marker={marker}
 members() {{
@@ -50,9 +51,12 @@ members() {{
   fi
 }}
 found=$(members | sort -un)
+if [ "$signal" != 0 ]; then
+  for pid in $found; do kill -"$signal" "$pid" 2>/dev/null; done
+fi
 for pid in $found; do
-  if [ "$signal" != 0 ]; then kill -"$signal" "$pid" 2>/dev/null; fi
-  name=$(ps -o comm= -p "$pid" 2>/dev/null || cat "/proc/$pid/comm" 2>/dev/null)
+  name=
+  {{ read -r name < "/proc/$pid/comm"; }} 2>/dev/null || name=$(ps -o comm= -p "$pid" 2>/dev/null)
   echo "member $pid $name"
 done
 echo end

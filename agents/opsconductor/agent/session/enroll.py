@@ -20,6 +20,7 @@ from opsconductor.v1 import agent_service_pb2 as pb
 from opsconductor.v1 import agent_service_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cryptography import x509
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 KEY_FILE, CERTIFICATE_FILE, CA_FILE = "agent.key", "agent.crt", "ca.crt"
 ENROLL_TIMEOUT = 20.0
+REACH_TIMEOUT = 5.0
 RENEW_AT = 2 / 3
 """Share of its life after which a certificate is replaced."""
 RETRY_RENEWAL = 60.0
-_LONGEST_SLEEP = 3600.0
+_LONGEST_SLEEP = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -52,11 +54,30 @@ class Enrolled:
     segment: str
 
 
+async def enroll_anywhere(endpoints: Sequence[str], token: TokenFile, folder: Path) -> Enrolled:
+    """Enrols with the first orchestrator that can be reached; no other sees the token."""
+    for endpoint in endpoints[:-1]:
+        if await _can_be_reached(endpoint, token):
+            return await enroll(endpoint, token, folder)
+        _log.warning("%s cannot be reached, trying the next", endpoint)
+    return await enroll(endpoints[-1], token, folder)
+
+
+async def _can_be_reached(endpoint: str, token: TokenFile) -> bool:
+    tls = ClientTls(token.ca, token.certificate, token.key)
+    async with _open(endpoint, tls) as channel:
+        try:
+            await asyncio.wait_for(channel.channel_ready(), REACH_TIMEOUT)
+        except TimeoutError:
+            return False
+        return True
+
+
 async def enroll(endpoint: str, token: TokenFile, folder: Path) -> Enrolled:
     """Makes a key in the folder, trades the token for its certificate and stores both."""
     key, csr = _new_key(token.name or "agent")
     tls = ClientTls(token.ca, token.certificate, token.key)
-    async with open_channel(endpoint, tls, max_receive_bytes=AGENT_MESSAGE_BYTES) as channel:
+    async with _open(endpoint, tls) as channel:
         call: Any = pb_grpc.AgentServiceStub(channel).Enroll
         request = pb.EnrollRequest(token=token.token, csr=csr)
         try:
@@ -72,9 +93,9 @@ async def enroll(endpoint: str, token: TokenFile, folder: Path) -> Enrolled:
 class AgentCertificates:
     """The key and certificate in the agent's folder."""
 
-    def __init__(self, endpoint: str, folder: Path) -> None:
-        self._endpoint = endpoint
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._renewing = asyncio.Lock()
 
     def identity(self) -> Identity:
         """Returns who the certificate says this agent is; raises NotEnrolled without one."""
@@ -86,7 +107,7 @@ class AgentCertificates:
                 return identity
         raise NotEnrolled(f"{self._folder / CERTIFICATE_FILE} is no certificate of an agent")
 
-    def open_channel(self) -> grpc.aio.Channel:
+    def open_channel(self, endpoint: str) -> grpc.aio.Channel:
         """Opens a channel with the newest certificate; raises NotEnrolled when it has expired."""
         if self._certificate().not_valid_after_utc <= datetime.now(UTC):
             raise NotEnrolled(
@@ -96,12 +117,18 @@ class AgentCertificates:
         tls = ClientTls.load(
             *(self._folder / name for name in (CA_FILE, CERTIFICATE_FILE, KEY_FILE))
         )
-        return open_channel(self._endpoint, tls, max_receive_bytes=AGENT_MESSAGE_BYTES)
+        return _open(endpoint, tls)
 
     async def renew_when_due(self, channel: grpc.aio.Channel) -> None:
-        """Waits for two thirds of the certificate's life, replaces it, and returns."""
+        """Waits for two thirds of the certificate's life, replaces it, and returns.
+
+        Of several connections one replaces it; the others return when they see the new one.
+        """
+        used = self._certificate()
         while True:
             certificate = self._certificate()
+            if certificate != used:
+                return
             start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             left = (start + (end - start) * RENEW_AT - datetime.now(UTC)).total_seconds()
             if left > 0:
@@ -109,7 +136,9 @@ class AgentCertificates:
                 await asyncio.sleep(min(left, _LONGEST_SLEEP))
                 continue
             try:
-                await self._renew(channel)
+                async with self._renewing:
+                    if self._certificate() == used:
+                        await self._renew(channel)
             except (grpc.RpcError, OSError, ValueError) as exc:
                 why = from_rpc_error(exc).message if isinstance(exc, grpc.RpcError) else exc
                 _log.error("the certificate could not be renewed: %s", why)
@@ -138,6 +167,15 @@ class AgentCertificates:
             raise NotEnrolled(f"{path} is missing; run 'opsconductor-agent join' first") from None
         except ValueError as exc:
             raise NotEnrolled(f"{path} cannot be read: {exc}") from exc
+
+
+def _open(endpoint: str, tls: ClientTls) -> grpc.aio.Channel:
+    return open_channel(
+        endpoint,
+        tls,
+        max_receive_bytes=AGENT_MESSAGE_BYTES,
+        max_send_bytes=AGENT_MESSAGE_BYTES,
+    )
 
 
 def _new_key(name: str) -> tuple[bytes, bytes]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 HELLO_REPORT_BYTES = 512 * 1024
 """Ends beyond this are announced as granted in the Hello and follow one by one."""
+HELLO_ANNOUNCED_BYTES = 256 * 1024
+"""Attempts beyond this are not even announced: should they be sent again, they are known."""
 
 STREAM_VALUES: dict[Stream, Any] = {
     "stdout": states.OUTPUT_STREAM_STDOUT,
@@ -61,6 +63,8 @@ def report_message(report: Report) -> pb.AttemptReport:
         stderr_bytes=report.stderr_bytes,
         stdout_sha256=report.stdout_sha256,
         stderr_sha256=report.stderr_sha256,
+        stdout_left_out=report.stdout_left_out,
+        stderr_left_out=report.stderr_left_out,
         survivors=[_encodable(line) for line in report.survivors],
         command=_encodable(report.command),
         session_epoch=report.session_epoch,
@@ -83,10 +87,11 @@ def hello_reports(reports: Iterable[Report]) -> tuple[list[pb.AttemptReport], se
     """Returns the reports for a Hello, and the attempts whose end it tells.
 
     Ends that are too much for it are announced as granted, which promises nothing; they follow.
+    Of attempts that are too many even for that nothing is said before they are asked for or end.
     """
     messages: list[pb.AttemptReport] = []
     told: set[str] = set()
-    room = HELLO_REPORT_BYTES
+    room, places = HELLO_REPORT_BYTES, HELLO_ANNOUNCED_BYTES
     for report in reports:
         message = report_message(report)
         room -= message.ByteSize()
@@ -98,6 +103,10 @@ def hello_reports(reports: Iterable[Report]) -> tuple[list[pb.AttemptReport], se
                 state=states.ATTEMPT_STATE_GRANTED,
                 session_epoch=report.session_epoch,
             )
+        if report.attempt_id not in told:
+            places -= message.ByteSize()
+            if places < 0:
+                continue
         messages.append(message)
     return messages, told
 

@@ -1,4 +1,4 @@
-"""Keeps one session alive for as long as the agent lives: connects, works, and connects again."""
+"""Keeps a session with one orchestrator: connects, works, and connects again."""
 
 from __future__ import annotations
 
@@ -6,127 +6,126 @@ import asyncio
 import logging
 import random
 import ssl
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import grpc
 
 from opsconductor.agent.record_log import JournalFailed
 from opsconductor.agent.session import tasks
-from opsconductor.agent.session.control import ControlSession
+from opsconductor.agent.session.control import ControlSession, Overtaken
 from opsconductor.agent.session.outputs import OutputSender
-from opsconductor.rpc.errors import OpsConductorError, StaleEpoch, StoreRegressed
+from opsconductor.agent.session.poison_frames import UnreadableFrame
+from opsconductor.rpc.errors import (
+    DuplicateAgent,
+    OpsConductorError,
+    StaleEpoch,
+    StoreRegressed,
+)
 from opsconductor.rpc.status import from_rpc_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from opsconductor.agent.fence import Fence
-    from opsconductor.agent.journal import Journal
-    from opsconductor.agent.output import Spools
-    from opsconductor.agent.session.inventory import InventoryQueries
-    from opsconductor.agent.worker import Worker
+    from opsconductor.agent.session.shared import Shared
 
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 30.0
+SETTLED_AFTER = 5.0
+"""Seconds after which a session was a good one, and the next may be tried at once."""
+WAIT_AFTER_ACCEPTED = 2.0
+DUPLICATE_WAIT = 120.0
+"""A copied agent is a matter for a person; asking often would not help them."""
+STAND_BY_WAIT = 10.0
 
 _log = logging.getLogger(__name__)
 
 
-class Certificates(Protocol):
-    """Opens channels with the agent's newest certificate."""
-
-    def open_channel(self) -> grpc.aio.Channel:
-        """Opens a channel."""
-
-    async def renew_when_due(self, channel: grpc.aio.Channel) -> None:
-        """Returns after a renewal, when a new connection should be made."""
-
-
 class Link:
-    """The agent's one outbound connection, over and over."""
+    """The agent's connection to one endpoint, over and over."""
 
-    def __init__(
-        self,
-        certificates: Certificates,
-        worker: Worker,
-        journal: Journal,
-        fence: Fence,
-        spools: Spools,
-        inventory: InventoryQueries,
-        facts: Callable[[], dict[str, Any]],
-    ) -> None:
-        self._certificates = certificates
-        self._worker = worker
-        self._journal = journal
-        self._fence = fence
-        self._spools = spools
-        self._inventory = inventory
-        self._facts = facts
-        self._session: ControlSession | None = None
-        self._ended_well = False
+    def __init__(self, endpoint: str, shared: Shared) -> None:
+        self._endpoint = endpoint
+        self._shared = shared
+        self._fence = shared.fences.new()
+        self._replica_id = ""
+        """Whom it reached last."""
+        self._opened_at = float("inf")
+        """When its last session was opened, on the event loop's clock."""
         self._complaint = ""
-
-    @property
-    def connected(self) -> bool:
-        """Whether a session is open."""
-        return self._session is not None
-
-    def announce_draining(self) -> None:
-        """Tells the orchestrator, now if connected and else at the next connect."""
-        if self._session is not None:
-            self._session.announce_draining()
 
     async def run(self) -> None:
         """Connects for ever, with growing and random waits between failures, until cancelled."""
         wait = FIRST_WAIT
-        while True:
-            try:
-                welcomed = await self._once()
-            except asyncio.CancelledError:
-                if tasks.cancelled_from_outside():
-                    raise
-                welcomed = False  # a call of the session was cancelled, not the agent
-            wait = FIRST_WAIT if welcomed else min(wait * 2, LONGEST_WAIT)
-            # Full jitter: after an outage the fleet must not come back in one moment.
-            await asyncio.sleep(random.uniform(0, wait))  # noqa: S311 - not a secret
-
-    async def _once(self) -> bool:
-        """Lives through one connection; returns whether the orchestrator accepted it."""
-        welcomed = False
         try:
-            channel = self._certificates.open_channel()
-            async with channel:
-                session = ControlSession(
-                    channel, self._worker, self._journal, self._fence, self._facts
-                )
+            while True:
+                await self._stand_by()
                 try:
-                    await session.open()
-                    welcomed = True
-                    self._welcomed(session)
-                    await self._work(session, channel)
-                finally:
-                    self._session = None
-                    self._inventory.channel = None
-                    session.close()
+                    wait = await self._once(wait)
+                except asyncio.CancelledError:
+                    if tasks.cancelled_from_outside():
+                        raise
+                    wait = _longer(wait)  # a call of the session was cancelled, not the agent
+                # Full jitter: after an outage the fleet must not come back in one moment.
+                await asyncio.sleep(random.uniform(0, wait))  # noqa: S311 - not a secret
+        finally:
+            self._shared.fences.drop(self._fence)
+
+    async def _stand_by(self) -> None:
+        """Waits while another link has a session with the orchestrator that this one leads to."""
+        board = self._shared.board
+        while board.holds(self._replica_id):
+            await board.until_released(self._replica_id)
+            # Who had the session is the first to try again.
+            await asyncio.sleep(random.uniform(STAND_BY_WAIT / 2, STAND_BY_WAIT))  # noqa: S311
+
+    async def _once(self, wait: float) -> float:
+        """Lives through one connection; returns how long to wait at most before the next."""
+        self._opened_at = float("inf")
+        try:
+            await self._connect_and_work()
+        except Overtaken as exc:
+            _log.debug("%s: %s; connecting again", self._endpoint, exc)
+            return FIRST_WAIT
         except (OpsConductorError, grpc.RpcError, OSError, TimeoutError, ssl.SSLError) as exc:
-            self._report_failure(exc)
+            return self._after_failure(exc, wait)
         except JournalFailed:
             raise
         except Exception:  # noqa: BLE001 - a defect of one session must not end the agent's work
             _log.exception("the session failed in a way nobody foresaw; connecting again")
-        else:
-            _log.info("the session ended; connecting again")
-        return welcomed
+            return _longer(wait)
+        return self._wait_after_session(wait)
+
+    def _wait_after_session(self, wait: float) -> float:
+        lasted = asyncio.get_running_loop().time() - self._opened_at
+        if lasted >= SETTLED_AFTER:
+            return FIRST_WAIT
+        # An orchestrator that accepted the agent is there; only its frames can be a reason to wait.
+        return _longer(wait) if lasted < 0 else min(_longer(wait), WAIT_AFTER_ACCEPTED)
+
+    async def _connect_and_work(self) -> None:
+        shared = self._shared
+        async with shared.certificates.open_channel(self._endpoint) as channel:
+            session = ControlSession(channel, shared, self._fence)
+            try:
+                async with shared.board.opening():
+                    if shared.board.holds(self._replica_id):
+                        return
+                    await session.open()
+                self._welcomed(session)
+                with shared.inventory.over(channel):
+                    await self._work(session, channel)
+            finally:
+                session.close()
 
     def _welcomed(self, session: ControlSession) -> None:
-        self._session = session
+        self._replica_id = session.replica_id
         self._complaint = ""
-        _log.info("connected: session %d", self._journal.epoch)
+        self._opened_at = asyncio.get_running_loop().time()
+        _log.info("connected: session %d with %s", self._fence.epoch, self._endpoint)
 
     async def _work(self, session: ControlSession, channel: grpc.aio.Channel) -> None:
-        self._inventory.channel = channel
-        output = asyncio.create_task(OutputSender(channel, self._spools).run())
-        renewal = asyncio.create_task(self._certificates.renew_when_due(channel))
+        shared = self._shared
+        sender = OutputSender(channel, shared.spools, shared.board.output_turn)
+        output = asyncio.create_task(sender.run())
+        renewal = asyncio.create_task(shared.certificates.renew_when_due(channel))
         control = asyncio.create_task(session.run())
         try:
             done, _ = await asyncio.wait(
@@ -137,15 +136,37 @@ class Link:
         finally:
             await tasks.end(control, renewal, output)
 
-    def _report_failure(self, exc: BaseException) -> None:
-        """Logs why there is no session; the same complaint only once in a row."""
+    def _after_failure(self, exc: Exception, wait: float) -> float:
         error = from_rpc_error(exc) if isinstance(exc, grpc.RpcError) else exc
+        self._complain(error, level=_level(error, of_the_other_side=error is not exc))
+        if isinstance(error, UnreadableFrame):
+            self._shared.poison_frames.keep(error.frame)
+            return _longer(wait)
+        if isinstance(error, DuplicateAgent):
+            return DUPLICATE_WAIT
+        return self._wait_after_session(wait)
+
+    def _complain(self, error: Exception, level: int) -> None:
+        """Logs why there is no session; the same complaint only once in a row."""
         text = str(error) or type(error).__name__
-        grave = isinstance(error, StoreRegressed | StaleEpoch) or not getattr(
-            error, "retryable", True
-        )
-        level = logging.ERROR if grave else logging.WARNING
+        if isinstance(error, DuplicateAgent):
+            text = (
+                f"DUPLICATE_AGENT: {text}. Another process works with a copy of this agent's "
+                "folder. Stop the copy, or give it a folder and a token of its own; no work is "
+                "taken until an operator has looked"
+            )
         if text == self._complaint:
             level = logging.DEBUG
         self._complaint = text
-        _log.log(level, "no session: %s", text)
+        _log.log(level, "no session with %s: %s", self._endpoint, text)
+
+
+def _longer(wait: float) -> float:
+    return min(wait * 2, LONGEST_WAIT)
+
+
+def _level(error: Exception, *, of_the_other_side: bool) -> int:
+    if isinstance(error, StaleEpoch) and of_the_other_side:
+        return logging.INFO  # another connection of this agent was faster there
+    grave = isinstance(error, StoreRegressed | StaleEpoch)
+    return logging.WARNING if getattr(error, "retryable", True) and not grave else logging.ERROR

@@ -27,6 +27,12 @@ class Outbox:
         self._frames.append(frame)
         self._wake.set()
 
+    def forget(self, attempt_id: str) -> None:
+        """Takes back reports about an attempt that are not sent yet."""
+        about = [each for each in self._frames if each.report.attempt_id == attempt_id]
+        for frame in about:
+            self._frames.remove(frame)
+
     async def run(self) -> None:
         """Writes until cancelled or the stream has ended."""
         while True:

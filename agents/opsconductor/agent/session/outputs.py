@@ -11,6 +11,7 @@ import grpc
 from opsconductor.agent.session import tasks
 from opsconductor.agent.session.frames import STREAM_NAMES, STREAM_VALUES
 from opsconductor.agent.session.outbox import write
+from opsconductor.agent.session.poison_frames import UnreadableFrame
 from opsconductor.rpc.errors import NotFound, NotYourAttempt, OutputConflict
 from opsconductor.rpc.status import from_rpc_error
 from opsconductor.v1 import agent_service_pb2 as pb
@@ -27,15 +28,26 @@ _log = logging.getLogger(__name__)
 
 
 class OutputSender:
-    """Moves spooled output to the orchestrator for as long as a session lasts."""
+    """Moves spooled output to the orchestrator for as long as a session lasts.
 
-    def __init__(self, channel: grpc.aio.Channel, spools: Spools) -> None:
+    Of several sessions one has the turn; when it ends the next goes on at what is stored.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, spools: Spools, turn: asyncio.Lock) -> None:
         self._stub = pb_grpc.AgentServiceStub(channel)
         self._spools = spools
+        self._turn = turn
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
-        """Sends until cancelled; a broken stream is opened again from what is acknowledged."""
+        """Waits for its turn, then sends until cancelled.
+
+        A broken stream is opened again from what is acknowledged.
+        """
+        async with self._turn:
+            await self._send_for_ever()
+
+    async def _send_for_ever(self) -> None:
         self._spools.on_output(self._wake.set)
         while True:
             await self._wake.wait()
@@ -67,12 +79,13 @@ class OutputSender:
         while True:
             self._wake.clear()
             sent = False
+            credit = AGENT_CREDIT_BYTES - self._spools.unacknowledged
             for spool in self._spools:
-                credit = AGENT_CREDIT_BYTES - sum(each.unacknowledged for each in self._spools)
-                piece = spool.next_chunk() if credit > 0 else None
+                piece = spool.next_chunk(credit)
                 if piece is None:
                     continue
                 stream, offset, data = piece
+                credit -= len(data)
                 chunk = pb.OutputChunk(
                     attempt_id=spool.attempt_id,
                     stream=STREAM_VALUES[stream],
@@ -88,8 +101,10 @@ class OutputSender:
     async def _read(self, call: Any) -> None:
         while (ack := await call.read()) is not grpc.aio.EOF:
             name = STREAM_NAMES.get(ack.stream)
-            if name is not None:
-                self._spools.acknowledge(ack.attempt_id, name, ack.stored)
+            if name is None:
+                frame = ack.SerializeToString()
+                raise UnreadableFrame(frame, f"an acknowledgement of output stream {ack.stream}")
+            self._spools.acknowledge(ack.attempt_id, name, ack.stored)
 
     def _judge(self, exc: grpc.RpcError) -> None:
         error = from_rpc_error(exc)

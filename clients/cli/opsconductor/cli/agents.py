@@ -13,9 +13,10 @@ from opsconductor.cli import options
 from opsconductor.cli.session import session_of
 
 if TYPE_CHECKING:
-    from opsconductor.v1.agent_admin_service_pb2 import Agent
+    from opsconductor.cli.session import Session
+    from opsconductor.v1.agent_admin_service_pb2 import Agent, ListAgentsResponse
 
-app = typer.Typer(no_args_is_help=True, help="List and drain agents, make join tokens.")
+app = typer.Typer(no_args_is_help=True, help="List, drain and release agents, make join tokens.")
 token_app = typer.Typer(no_args_is_help=True, help="Join tokens for new agents.")
 app.add_typer(token_app, name="token")
 
@@ -31,18 +32,21 @@ def list_agents(
     output: _OUTPUT = options.Format.table,
 ) -> None:
     """List agents by name."""
-    from opsconductor.cli import formats
+    from opsconductor.cli import formats, trust
     from opsconductor.cli.paging import collect
     from opsconductor.cli.plain import plain
 
     session = session_of(ctx)
     with session.client() as client:
-        found = collect(
-            lambda size, token: client.list_agents(page_size=size, page_token=token),
-            lambda page: page.agents,
-            limit=limit,
-            page_size=1000,
-        )
+        pages: list[ListAgentsResponse] = []
+
+        def page(size: int, token: str) -> ListAgentsResponse:
+            pages.append(client.list_agents(page_size=size, page_token=token))
+            return pages[-1]
+
+        found = collect(page, lambda page: page.agents, limit=limit, page_size=1000)
+    if pages and pages[-1].HasField("safe_mode"):
+        trust.show(session.terminal, pages[-1].safe_mode)
     if output is not options.Format.table:
         session.terminal.data([plain(agent) for agent in found], output)
         return
@@ -63,12 +67,15 @@ def list_agents(
             for agent in found
         ],
     )
+    for agent in found:
+        if why := trust.reason_of(agent):
+            session.terminal.note(f"{agent.name}: {why}")
 
 
 @app.command("get")
 def get(ctx: typer.Context, agent_id: _ID, output: _OUTPUT = options.Format.table) -> None:
     """Show one agent."""
-    from opsconductor.cli import formats
+    from opsconductor.cli import formats, trust
     from opsconductor.cli.plain import plain
 
     session = session_of(ctx)
@@ -82,6 +89,7 @@ def get(ctx: typer.Context, agent_id: _ID, output: _OUTPUT = options.Format.tabl
             ("agent", agent.name),
             ("id", agent.agent_id),
             ("state", state_word(agent)),
+            *([("because", trust.reason_of(agent))] if trust.reason_of(agent) else []),
             ("segment", agent.segment),
             ("services", ", ".join(agent.services)),
             ("methods", ", ".join(agent.methods)),
@@ -102,11 +110,75 @@ def drain(
     output: _OUTPUT = options.Format.table,
 ) -> None:
     """Give an agent no new work; running work goes on."""
+    session = session_of(ctx)
+    with session.client() as client:
+        _tell(session, client.drain_agent(agent_id, undo=undo), output)
+
+
+@app.command("cordon")
+def cordon(ctx: typer.Context, agent_id: _ID, output: _OUTPUT = options.Format.table) -> None:
+    """Give an agent no new work: another word for drain, since nothing is moved off an agent."""
+    drain(ctx, agent_id, undo=False, output=output)
+
+
+@app.command("uncordon")
+def uncordon(ctx: typer.Context, agent_id: _ID, output: _OUTPUT = options.Format.table) -> None:
+    """Take an agent back into work: another word for drain --undo."""
+    drain(ctx, agent_id, undo=True, output=output)
+
+
+@app.command("release")
+def release(
+    ctx: typer.Context,
+    agent_id: _ID,
+    tool: Annotated[
+        str, typer.Option(help="Only this tool; without it, the agent and all its tools.")
+    ] = "",
+    output: _OUTPUT = options.Format.table,
+) -> None:
+    """Take an agent out of quarantine, once you have seen to the cause ('agents get' tells it)."""
+    session = session_of(ctx)
+    with session.client() as client:
+        _tell(session, client.release_agent(agent_id, tool=tool), output)
+
+
+@app.command("confirm-restore")
+def confirm_restore(
+    ctx: typer.Context,
+    reason: Annotated[str, typer.Option("--reason", help="Why it was restored, for the record.")],
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="An agent that will not come back; may be repeated."),
+    ] = None,
+    planned: Annotated[
+        bool,
+        typer.Option("--planned", help="Even if nothing shows yet that it went back."),
+    ] = False,
+    output: _OUTPUT = options.Format.table,
+) -> None:
+    """Say that the store was restored from an older state, and let work go on.
+
+    Agents hand over their journals first, so that what they have done is not done again. Work goes
+    on when all have; an agent that is left out is quarantined, and hands its journal over once it
+    is released.
+    """
+    from opsconductor.cli import trust
     from opsconductor.cli.plain import plain
 
     session = session_of(ctx)
     with session.client() as client:
-        agent = client.drain_agent(agent_id, undo=undo)
+        answer = client.confirm_restore(reason, without_agents=without or (), planned=planned)
+    if output is not options.Format.table:
+        session.terminal.data(plain(answer), output)
+    elif answer.HasField("safe_mode"):
+        trust.show(session.terminal, answer.safe_mode)
+    else:
+        session.terminal.say("the store is trusted again")
+
+
+def _tell(session: Session, agent: Agent, output: options.Format) -> None:
+    from opsconductor.cli.plain import plain
+
     if output is not options.Format.table:
         session.terminal.data(plain(agent), output)
     else:

@@ -30,7 +30,9 @@ def answer_order(client: SyncClient, execution: Execution) -> list[str] | None:
     step = execution.steps[0]
     if step.risk.risk_class != plan_service_pb2.RISK_CLASS_READ_ONLY:
         return None
-    return column_order(client.get_tool(step.tool).definition) or None
+    order = column_order(client.get_tool(step.tool).definition)
+    # What is text anyway is better seen while it comes.
+    return order if set(order) - {"text"} else None
 
 
 def show_answers(

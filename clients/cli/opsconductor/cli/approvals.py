@@ -88,6 +88,7 @@ def list_approvals(
     )
 
 
+@app.command("get", hidden=True)
 @app.command("show")
 def show(
     ctx: typer.Context,

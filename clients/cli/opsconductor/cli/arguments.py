@@ -11,6 +11,7 @@ from opsconductor.rpc.errors import Fault
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_TARGETS = ("target", "target_host", "targets")
 _EXAMPLES = {
     "array": 'a JSON array such as ["a","b"]',
     "object": 'a JSON object such as {"key":"value"}',
@@ -131,6 +132,9 @@ def _type_of(value: object) -> str:
 
 
 def _unknown(key: str, properties: Mapping[str, Any]) -> Fault:
+    if key in _TARGETS:
+        hint = "the target is no input: give it with --target"
+        return Fault("UNKNOWN_KEY", f"inputs.{key}", found=key, hint=hint)
     close = difflib.get_close_matches(key, list(properties), n=1, cutoff=0.6)
     hint = f"did you mean {close[0]}?" if close else _keys(properties)
     return Fault("UNKNOWN_KEY", f"inputs.{key}", found=key, hint=hint)

@@ -59,7 +59,7 @@ def list_assets(
 @app.command("add")
 def add(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Unique name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Unique name.")],
     kind: Annotated[str, typer.Option("--type", help="Kind, such as linux_server.")],
     address: Annotated[str, typer.Option(help="Address or host name; default: the name.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the connection.")] = 0,
@@ -109,17 +109,36 @@ def add(
 def import_assets(
     ctx: typer.Context,
     file: Annotated[
-        str, typer.Argument(help="YAML or JSON: a list of assets; '-' reads standard input.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="YAML or JSON: {assets: [...], segments: [...]}; '-' reads standard input.",
+        ),
     ],
     output: _OUTPUT = options.Format.table,
 ) -> None:
-    """Add or replace all assets of a file, or none when one is wrong."""
+    """Add or replace all assets of a file, or none when one is wrong.
+
+    A list 'segments' of {name, cidrs, dns} becomes the whole segments map: it says which agent
+    reaches a target that is a bare address or host name.
+    """
     from opsconductor.cli.documents import read_document
 
     session = session_of(ctx)
     document = read_document(file, "inventory")
     with session.client() as client:
         _tell(session, client.import_assets(document=document), output)
+
+
+@app.command("delete")
+def delete(
+    ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")]
+) -> None:
+    """Delete an asset; plans that name it take it for a host name from then on."""
+    session = session_of(ctx)
+    with session.client() as client:
+        client.delete_asset(name)
+    session.terminal.say(f"{name} deleted")
 
 
 def _labels(words: list[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from opsconductor.cli.session import Session
-    from opsconductor.client.sync_client import SyncClient
-    from opsconductor.v1.agent_admin_service_pb2 import Agent
+    from opsconductor.client.context import Context
+    from opsconductor.v1.agent_admin_service_pb2 import Agent, SafeMode
 
 _SKEW_SECONDS = 30.0
 """Clocks that differ by more make certificates and approvals fail at their edges."""
@@ -116,6 +116,7 @@ def _namespaces() -> Check:
 
 def _deployment(session: Session) -> Iterator[Check]:
     """Looks at the orchestrator that the context names; without one there is nothing to see."""
+    from opsconductor.cli.certificates import certificate_problem
     from opsconductor.cli.failure import NoContext
 
     try:
@@ -131,10 +132,13 @@ def _deployment(session: Session) -> Iterator[Check]:
             "context", "missing", error.message, "opsctl up --data-dir DIR writes a new one"
         )
         return
-    yield Check("context", "ok", f"{path} ({context.endpoint})")
+    yield Check("context", "ok", f"{path} ({', '.join(context.endpoints)})")
+    if problem := certificate_problem(context):
+        yield Check(
+            "certificate", "missing", problem, "ask who runs the orchestrator for a new one"
+        )
     yield _secrecy([context.key_file, *([context.signing_key] if context.signing_key else [])])
-    with session.client() as client:
-        yield from _orchestrator(client, context.endpoint)
+    yield from _orchestrators(context)
 
 
 def _secrecy(keys: list[Path]) -> Check:
@@ -150,18 +154,49 @@ def _secrecy(keys: list[Path]) -> Check:
     return Check("keys", "ok", "readable by their owner alone")
 
 
-def _orchestrator(client: SyncClient, endpoint: str) -> Iterator[Check]:
-    began = time.monotonic()
-    try:
-        agents = list(client.list_agents().agents)
-    except OpsConductorError as error:
-        remedy = "opsctl up --data-dir DIR --detach"
-        yield Check("orchestrator", "missing", f"{endpoint}: {error.message}", remedy)
-        return
-    took = (time.monotonic() - began) * 1000
-    yield Check("orchestrator", "ok", f"{endpoint} answers in {took:.0f} ms")
-    from opsconductor.cli.agents import state_word
+def _orchestrators(context: Context) -> Iterator[Check]:
+    """Asks every endpoint by itself; as long as one answers, work goes on."""
+    from opsconductor.client.sync_client import SyncClient
 
+    agents: list[Agent] | None = None
+    silent: list[tuple[str, str]] = []
+    for endpoint in context.endpoints:
+        began = time.monotonic()
+        with SyncClient(replace(context, endpoint=endpoint, endpoints=())) as client:
+            try:
+                answer = client.list_agents()
+                agents = list(answer.agents)
+            except OpsConductorError as error:
+                silent.append((endpoint, error.message))
+                continue
+        took = (time.monotonic() - began) * 1000
+        yield Check("orchestrator", "ok", f"{endpoint} answers in {took:.0f} ms")
+        if answer.HasField("safe_mode"):
+            yield Check("store", "missing", *_trust(answer.safe_mode))
+    for endpoint, why in silent:
+        remedy = "start it there; the others do its work meanwhile"
+        if agents is None:
+            remedy = "opsctl up --data-dir DIR --detach"
+        state = "missing" if agents is None else "absent"
+        yield Check("orchestrator", state, f"{endpoint}: {why}", remedy)
+    if agents is not None:
+        yield from _agents(agents)
+
+
+def _trust(mode: SafeMode) -> tuple[str, str]:
+    from opsconductor.cli import trust
+
+    return trust.in_words(mode), trust.remedy(mode)
+
+
+def _agents(agents: list[Agent]) -> Iterator[Check]:
+    from opsconductor.cli.agents import state_word
+    from opsconductor.cli.trust import reason_of
+
+    for agent in agents:
+        if state_word(agent) == "quarantined" or agent.quarantined_tools:
+            remedy = f"see to the cause, then opsctl agents release {agent.name}"
+            yield Check(f"agent {agent.name}", "absent", reason_of(agent), remedy)
     online = [agent for agent in agents if state_word(agent) == "online"]
     names = ", ".join(f"{agent.name} ({agent.segment})" for agent in online)
     if online:

@@ -25,7 +25,8 @@ def read_document(file: str, what: str = "plan") -> bytes:
     try:
         return Path(file).expanduser().read_bytes()
     except OSError as error:
-        raise UsageProblem(f"cannot read the {what}: {error}") from error
+        why = error.strerror or str(error)
+        raise UsageProblem(f"cannot read the {what} {file}: {why}") from error
 
 
 def tool_document(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from opsconductor.rpc.token_file import TokenFile
+
 START_SECONDS = 60.0
 """How long a process may take to be ready: a small machine may have to compile everything first."""
 _GRACE_SECONDS = 15.0
@@ -121,9 +123,12 @@ class Embedded:
     @property
     def agent_name(self) -> str:
         """The name the local agent's token was made for."""
-        from opsconductor.rpc.token_file import parse_token_file
+        return self._token().name
 
-        return parse_token_file(self.token_file.read_text()).name
+    @property
+    def agent_segment(self) -> str:
+        """The segment the local agent's token was made for."""
+        return self._token().segment
 
     @property
     def endpoint(self) -> str:
@@ -163,6 +168,11 @@ class Embedded:
                     f"{started.log_tail()}"
                 )
             time.sleep(_POLL_SECONDS)
+
+    def _token(self) -> TokenFile:
+        from opsconductor.rpc.token_file import parse_token_file
+
+        return parse_token_file(self.token_file.read_text())
 
     def _process(self, name: str) -> BackgroundProcess:
         return BackgroundProcess(

@@ -42,14 +42,27 @@ _HINTS = {
     "UNKNOWN_TOOL": "'opsctl tools list' shows all tools",
 }
 
+_LISTINGS = {
+    "execution": "opsctl runs list",
+    "approval request": "opsctl approvals list --state all",
+    "agent": "opsctl agents list",
+    "asset": "opsctl assets list",
+}
+
 
 def exit_code(error: OpsConductorError) -> int:
     """Returns the exit code of an error."""
     return exit_codes.USAGE if isinstance(error, UsageProblem) else exit_codes.of_error(error)
 
 
-def show(terminal: Terminal, error: OpsConductorError) -> None:
-    """Writes an error to standard error."""
+def show(terminal: Terminal, error: OpsConductorError, cause: str = "") -> None:
+    """Writes an error to standard error.
+
+    Args:
+        terminal: Where to.
+        error: What failed.
+        cause: Why, where that was found out here; it stands instead of the usual hint.
+    """
     terminal.note(f"error: {error.message} [{error.reason}]", style="red")
     for fault in error.faults:
         terminal.note(f"  {fault}")
@@ -57,9 +70,17 @@ def show(terminal: Terminal, error: OpsConductorError) -> None:
         terminal.note(f"  … and {omitted} more")
     if error.retry_after is not None:
         terminal.note(f"  try again in {error.retry_after.total_seconds():g} s")
-    hint = _HINTS.get(error.reason) or _HINTS.get(error.code)
+    hint = cause or _listing(error) or _HINTS.get(error.reason) or _HINTS.get(error.code)
     if hint and not isinstance(error, UsageProblem):
         terminal.note(f"  {hint}")
+
+
+def _listing(error: OpsConductorError) -> str:
+    """Returns how to see the names there are, where one was not found."""
+    for what, command in _LISTINGS.items():
+        if error.reason == "NOT_FOUND" and error.message.startswith(f"there is no {what} "):
+            return f"'{command}' shows them"
+    return ""
 
 
 def document(error: OpsConductorError) -> dict[str, Any]:

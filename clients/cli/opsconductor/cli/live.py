@@ -42,6 +42,10 @@ class View(Protocol):
         """Shows a piece of output."""
         ...
 
+    def note(self, text: str) -> None:
+        """Says something about the run itself, on standard error."""
+        ...
+
     def aside(self) -> contextlib.AbstractContextManager[None]:
         """Steps aside while a person is asked."""
         ...
@@ -60,6 +64,9 @@ class SilentView:
         """Does nothing."""
 
     def output(self, piece: ReadOutputResponse) -> None:
+        """Does nothing."""
+
+    def note(self, text: str) -> None:
         """Does nothing."""
 
     def aside(self) -> contextlib.AbstractContextManager[None]:
@@ -86,6 +93,10 @@ class LineView:
         """Writes the lines a piece completes."""
         self._say(self._story.output(piece))
 
+    def note(self, text: str) -> None:
+        """Writes the line."""
+        self._terminal.note(text)
+
     def aside(self) -> contextlib.AbstractContextManager[None]:
         """Writes what was held back and returns."""
         self._say(self._story.rest())
@@ -104,18 +115,14 @@ class LiveView:
     """Keeps a progress bar and the steps at the bottom of the terminal, output scrolls above."""
 
     def __init__(self, terminal: Terminal, execution: Execution, *, output: bool = True) -> None:
-        from rich.live import Live
-
         self.wants_output = output
+        self._terminal = terminal
         self._console = terminal.console
         self._story = Story(output=output)
         self._steps = {step.step_id: "pending" for step in execution.steps}
         self._since: dict[str, float] = {}
         self._progress = execution.progress
-        self._live: Live = Live(
-            console=self._console, get_renderable=self._render, refresh_per_second=8, transient=True
-        )
-        self._live.start()
+        self._live = self._shown()
 
     def event(self, event: WatchResponse) -> None:
         """Updates the steps; what happened stays in the scroll-back."""
@@ -131,6 +138,12 @@ class LiveView:
         """Writes the lines a piece completes above the steps."""
         self._print(self._story.output(piece))
 
+    def note(self, text: str) -> None:
+        """Writes the line above the steps, which leave the terminal for a moment."""
+        self._live.stop()
+        self._terminal.note(text)
+        self._live = self._shown()
+
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """Takes the steps off the terminal for a while."""
@@ -139,12 +152,25 @@ class LiveView:
         try:
             yield
         finally:
-            self._live.start()
+            self._live = self._shown()
 
     def close(self) -> None:
         """Writes unfinished lines and takes the steps off the terminal."""
         self._print(self._story.rest())
         self._live.stop()
+
+    def _shown(self) -> Live:
+        """Puts the steps on the terminal, below what stands there.
+
+        Each time anew: a display that is started again would wipe the lines written meanwhile.
+        """
+        from rich.live import Live
+
+        live = Live(
+            console=self._console, get_renderable=self._render, refresh_per_second=8, transient=True
+        )
+        live.start()
+        return live
 
     def _print(self, lines: Iterator[Line]) -> None:
         from rich.text import Text

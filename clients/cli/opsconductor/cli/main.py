@@ -49,7 +49,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except OpsConductorError as error:
             terminal = _terminal(ctx)
-            failure.show(terminal, error)
+            failure.show(terminal, error, _cause(ctx, error))
             raise typer.Exit(failure.exit_code(error)) from None
         except BrokenPipeError:
             _silence_output()
@@ -142,6 +142,26 @@ def _leave(code: int) -> None:
 
 def _terminal(ctx: Any) -> Terminal:
     return ctx.obj.terminal if isinstance(ctx.obj, Session) else Terminal()
+
+
+def _cause(ctx: Any, error: OpsConductorError) -> str:
+    """Returns what can be seen from here of why no orchestrator answers."""
+    from opsconductor.rpc.transport import Unreachable
+
+    if not (isinstance(ctx.obj, Session) and isinstance(error, Unreachable)):
+        return ""
+    from opsconductor.cli.certificates import certificate_problem
+
+    try:
+        context = ctx.obj.context()
+    except OpsConductorError:
+        return ""
+    if "CERTIFICATE_VERIFY_FAILED" in error.message:
+        return (
+            f"whoever listens there does not belong to the CA in {context.ca_file}: "
+            "the context is that of another deployment, or this is another server"
+        )
+    return certificate_problem(context)
 
 
 def _silence_output() -> None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def plan(
     ctx: typer.Context,
-    file: Annotated[str, typer.Option("--file", "-f", help="Plan file; '-' reads standard input.")],
+    named: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="Plan file; '-' reads standard input.")
+    ] = None,
+    file: Annotated[str | None, typer.Option("--file", "-f", help="The same as FILE.")] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Show scripts and long inputs whole.")
     ] = False,
@@ -28,12 +31,15 @@ def plan(
     Exit code 0: free to run; 8: needs approval; 2: invalid; 4: no agent can run a step.
     """
     from opsconductor.cli.documents import read_document
+    from opsconductor.cli.failure import UsageProblem
     from opsconductor.cli.plain import plain
     from opsconductor.cli.preview import show_preview
     from opsconductor.rpc.errors import PlanInvalid, PlanTooLarge
 
     session = session_of(ctx)
-    document = read_document(file)
+    if bool(named) == bool(file):
+        raise UsageProblem("give one plan file: opsctl plan FILE")
+    document = read_document(named or file or "")
     with session.client() as client:
         try:
             preview = client.preview(document)

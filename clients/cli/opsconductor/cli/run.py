@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -113,6 +116,8 @@ def _check(
 
     if bool(words) == bool(file):
         raise UsageProblem("give either a plan with -f PLAN or a tool: opsctl run TOOL key=value …")
+    if words and Path(words[0]).suffix in (".yaml", ".yml", ".json"):
+        raise UsageProblem(f"{words[0]} is a plan file, no tool: opsctl run -f {words[0]}")
     if file and (target or segment):
         raise UsageProblem("--target and --segment go with a tool; in a plan they are in its steps")
     if yes and not context.embedded:
@@ -148,23 +153,45 @@ def _submit(
 ) -> Execution:
     from opsconductor.cli.plan import refuse
     from opsconductor.cli.preview import fault_text
-    from opsconductor.rpc.errors import PlanInvalid, PlanTooLarge
+    from opsconductor.client.persistence import is_open
+    from opsconductor.rpc.errors import OpsConductorError, PlanInvalid, PlanTooLarge
 
     try:
         answer = client.submit(document, request_id=request_id)
     except (PlanInvalid, PlanTooLarge) as error:
         refuse(session.terminal, error, output)
     except KeyboardInterrupt:
-        session.terminal.note(
-            "\ninterrupted while submitting: 'opsctl runs list' shows whether it was taken; "
-            f"repeating with --request-id {request_id} runs nothing twice"
-        )
+        session.terminal.note("\ninterrupted while submitting")
+        _tell_how_to_repeat(session, request_id)
+        raise
+    except OpsConductorError as error:
+        if is_open(error):
+            _tell_how_to_repeat(session, request_id)
         raise
     for warning in answer.warnings:
         session.terminal.note(f"warning: {fault_text(warning)}", style="yellow")
     if answer.already_submitted:
         session.terminal.note("this request was submitted before; nothing new was started")
     return answer.execution
+
+
+def _tell_how_to_repeat(session: Session, request_id: str) -> None:
+    """Names the key under which a submission without an answer can be asked for again."""
+    session.terminal.note(
+        f"the plan may have been taken, under request id {request_id}; this asks for the answer "
+        "again and runs nothing twice:\n"
+        f"  {_command_again(request_id)}"
+    )
+
+
+def _command_again(request_id: str) -> str:
+    """Returns the command line of this process with the request id."""
+    words = ["opsctl", *sys.argv[1:]]
+    given = any(word.partition("=")[0] == "--request-id" for word in words)
+    if not given:
+        after = words.index("run") + 1 if "run" in words else len(words)
+        words[after:after] = ["--request-id", request_id]
+    return shlex.join(words)
 
 
 def _follow(

@@ -79,6 +79,7 @@ def list_runs(
     )
 
 
+@app.command("show", hidden=True)
 @app.command("get")
 def get(ctx: typer.Context, execution_id: _ID, output: _OUTPUT = options.Format.table) -> None:
     """Show an execution with its steps, attempts, routing, commands, output and undo."""
@@ -113,6 +114,7 @@ def tail(
     ] = False,
 ) -> None:
     """Write the stored output; without --raw escaped, one step's name before each line."""
+    from opsconductor.cli.moves import Moves
     from opsconductor.cli.tail import write_lines, write_raw
 
     session = session_of(ctx)
@@ -125,7 +127,7 @@ def tail(
             follow=follow,
         )
         write = write_raw if raw else write_lines
-        write(session.terminal, pieces)
+        write(session.terminal, Moves(client, session.terminal.note).beside(pieces))
 
 
 @app.command("cancel")
@@ -179,22 +181,36 @@ def rollback(
 def resolve(
     ctx: typer.Context,
     execution_id: _ID,
-    step: Annotated[str, typer.Argument(help="The step whose outcome is unknown.")],
+    step: Annotated[str, typer.Argument(metavar="STEP", help="The step whose outcome is unknown.")],
     outcome: Annotated[
         Resolution, typer.Option("--as", help="What you found out, or 'retry' to run it again.")
     ],
     reason: Annotated[str, options.REASON],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask again.")] = False,
     output: _OUTPUT = options.Format.table,
 ) -> None:
     """Decide about a step whose outcome is unknown, after a look at its target.
 
-    A retry of a step that changes something is signed with the context's key.
+    What is known of the attempt is shown first, and on a terminal you are asked. A retry of a step
+    that changes something is signed with the context's key. Exit code 0 means that the decision was
+    taken: 'runs get' tells how the execution goes on.
     """
+    from opsconductor.cli.resolving import show_unknown, unknown_step
+
     session = session_of(ctx)
     context = session.context()
     signer = context.signer() if outcome is Resolution.retry and context.signing_key else None
     with session.client() as client:
-        execution = client.resolve_unknown(execution_id, step, outcome.value, reason, signer=signer)
+        execution = client.get(execution_id)
+        unknown = unknown_step(execution, step)
+        if output is options.Format.table:
+            show_unknown(session.terminal, client, execution, unknown, outcome.value)
+            asks = session.terminal.interactive and not yes
+            if asks and not session.terminal.confirm(f"\nDecide this as {outcome.value}?"):
+                raise typer.Abort
+        execution = client.resolve_unknown(
+            execution.execution_id, step, outcome.value, reason, signer=signer
+        )
         _tell(session, execution, output)
 
 

@@ -58,12 +58,13 @@ class Session:
         )
 
     def context(self, path: str | None = None) -> Context:
-        """Reads the context file in force, or the given one."""
+        """Reads the context file in force, or exactly the given one."""
         # First the cheap look: without a context nothing heavy need be imported.
         file = Path(path) if path else self.context_path()
         from opsconductor.client.context import Context
 
-        return Context.load(file)
+        # Variables say where to go instead of the context in force; a given file is meant itself.
+        return Context.load(file, {} if path else os.environ)
 
     def client(self, path: str | None = None) -> SyncClient:
         """Opens a client; it connects at its first call."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opsconductor.cli import options
+from opsconductor.cli import options, tool_files
 from opsconductor.cli.session import session_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from opsconductor.cli.terminal import Terminal
     from opsconductor.v1.tool_service_pb2 import Tool
 
-app = typer.Typer(no_args_is_help=True, help="List, find and look at tools.")
+app = typer.Typer(no_args_is_help=True, help="List, find, look at and write tools.")
+tool_files.add_to(app)
 
 _OUTPUT = Annotated[options.Format, options.OUTPUT]
 
@@ -59,6 +60,7 @@ def search(
     _list(session.terminal, found, output)
 
 
+@app.command("get", hidden=True)
 @app.command("show")
 def show(
     ctx: typer.Context,

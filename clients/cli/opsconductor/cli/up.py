@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 0.3
 
 _DATA_DIR = typer.Option("--data-dir", "-d", help="Directory that holds everything.")
+_DEFAULT_DATA_DIR = ".opsconductor"
+"""Where every command looks for a context by itself."""
 
 
 def up(
     ctx: typer.Context,
-    data_dir: Annotated[str, _DATA_DIR],
+    data_dir: Annotated[str, _DATA_DIR] = _DEFAULT_DATA_DIR,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when both are ready and leave them running.")
     ] = False,
@@ -60,7 +62,7 @@ def up(
         raise typer.Exit(_stay(session.terminal, embedded))
 
 
-def down(ctx: typer.Context, data_dir: Annotated[str, _DATA_DIR]) -> None:
+def down(ctx: typer.Context, data_dir: Annotated[str, _DATA_DIR] = _DEFAULT_DATA_DIR) -> None:
     """Stop what 'opsctl up' started; the data stays."""
     from opsconductor.cli.embedded import Embedded
     from opsconductor.cli.failure import UsageProblem
@@ -93,7 +95,7 @@ def _await_agent(
     from opsconductor.cli.failure import Failed
     from opsconductor.v1.agent_admin_service_pb2 import AGENT_STATE_DRAINING, AGENT_STATE_ONLINE
 
-    name = embedded.agent_name
+    name, segment = embedded.agent_name, options.segment or embedded.agent_segment
     connected = (AGENT_STATE_ONLINE, AGENT_STATE_DRAINING)
     with session.client(str(embedded.context_file)) as client:
 
@@ -107,7 +109,7 @@ def _await_agent(
             # A run of `up` that was killed while joining may have used the one-time token up.
             if process is None or embedded.agent_is_enrolled:
                 raise
-            token = client.create_join_token(name, options.segment or "")
+            token = client.create_join_token(name, segment)
             write_secret(embedded.token_file, token.token_file)
             embedded.wait(embedded.agent, embedded.start_agent(options), online)
 

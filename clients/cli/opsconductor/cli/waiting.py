@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from opsconductor.cli.execution_view import status_of, step_status
 from opsconductor.cli.feed import Feed
+from opsconductor.cli.moves import Moves
 from opsconductor.v1 import execution_service_pb2 as executions
 from opsconductor.v1.execution_service_pb2 import WatchResponse
 
@@ -30,8 +31,10 @@ def wait_for_end(
         approver: Decides its approval requests, or leaves them to others.
     """
     asked = False
+    moves = Moves(client, view.note)
     with Feed(client, execution_id, output=view.wants_output) as feed:
         for item in feed:
+            moves.look()
             if not isinstance(item, WatchResponse):
                 view.output(item)
                 continue
@@ -47,6 +50,7 @@ def wait_for_end(
             asked = bool(execution.pending_approval_ids)
             if _stuck(execution):
                 return execution
+    moves.look()
     return client.get(execution_id)
 
 

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Self
 from opsconductor.client import approving, requests
 from opsconductor.client.connection import TIMEOUT, Connection
 from opsconductor.client.fleet import FleetCalls
-from opsconductor.client.persistence import Persistence
+from opsconductor.client.persistence import REPEATED, Persistence
 from opsconductor.client.streams import OutputCursor, WatchCursor
 from opsconductor.rpc.channel import open_channel
-from opsconductor.rpc.errors import InvalidArgument, OpsConductorError, PlanInvalid
+from opsconductor.rpc.errors import (
+    AlreadyDecided,
+    InvalidArgument,
+    OpsConductorError,
+    PlanInvalid,
+    Superseded,
+)
 from opsconductor.rpc.status import FAULTS_OMITTED, fault_from_wire
 from opsconductor.v1 import approval_service_pb2 as approvals
 from opsconductor.v1 import execution_service_pb2 as executions
@@ -37,7 +43,9 @@ class Client(FleetCalls):
 
     Every failure is an ``opsconductor.rpc.errors`` class, or an ``opsconductor.rpc.transport`` one
     when no server answered. Calls survive a restart of the server: they are repeated under the same
-    request_id for a while, and streams go on where they stopped. Make it inside the event loop.
+    request_id for a while, and streams go on where they stopped. With several endpoints in the
+    context they go on at another one. What is not safe to repeat (``resume``, ``rollback``,
+    ``resolve_unknown``, ``create_join_token``) is sent once. Make it inside the event loop.
     """
 
     def __init__(
@@ -47,15 +55,24 @@ class Client(FleetCalls):
         channel: grpc.aio.Channel | None = None,
         persistence: Persistence | None = None,
     ) -> None:
-        if channel is None:
-            if context is None:
-                raise InvalidArgument("a client needs a context or a channel")
-            channel = open_channel(context.endpoint, context.tls())
+        if channel is not None:
+            channels = {"": channel}
+        elif context is None:
+            raise InvalidArgument("a client needs a context or a channel")
+        else:
+            tls = context.tls()
+            channels = {each: open_channel(each, tls) for each in context.endpoints}
         self.context = context
-        super().__init__(Connection(channel, persistence or Persistence()))
-        self._plans = PlanServiceStub(channel)
-        self._executions = ExecutionServiceStub(channel)
-        self._approvals = ApprovalServiceStub(channel)
+        super().__init__(Connection(channels, persistence))
+        stubs_of = self._connection.channel
+        self._plans = PlanServiceStub(stubs_of)
+        self._executions = ExecutionServiceStub(stubs_of)
+        self._approvals = ApprovalServiceStub(stubs_of)
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint in use: the last one that answered."""
+        return self._connection.endpoints.name
 
     async def __aenter__(self) -> Self:
         """Returns the client; it connects at its first call."""
@@ -72,7 +89,7 @@ class Client(FleetCalls):
 
     async def close(self) -> None:
         """Closes the connection; running streams end."""
-        await self._connection.channel.close()
+        await self._connection.close()
 
     # Plans
 
@@ -103,7 +120,7 @@ class Client(FleetCalls):
         """Submits a plan; it is on disk when this returns. Raises PlanInvalid with all faults.
 
         With ``wait`` the answer comes at the end of a plan that runs immediately, however long it
-        takes unless a timeout is given.
+        takes unless a timeout is given; a timeout counts for all tries of the call together.
         """
         request = requests.submit_request(
             plan,
@@ -113,9 +130,11 @@ class Client(FleetCalls):
             wait=wait,
             traceparent=traceparent,
         )
-        limit = timeout or (None if wait else TIMEOUT)
+        limit = None if wait or timeout else TIMEOUT
         try:
-            return await self._connection.call(self._executions.Submit, request, timeout=limit)
+            return await self._connection.call(
+                self._executions.Submit, request, timeout=limit, deadline=timeout
+            )
         except PlanInvalid as error:
             raise await self._with_all_faults(error, plan) from None
 
@@ -200,7 +219,8 @@ class Client(FleetCalls):
         request = executions.ResumeRequest(
             request_id=requests.request_id(request_id), execution_id=execution_id
         )
-        return (await self._connection.call(self._executions.Resume, request)).execution
+        answer = await self._connection.call(self._executions.Resume, request, repeatable=False)
+        return answer.execution
 
     async def rollback(
         self, execution_id: str, reason: str = "", *, request_id: str = ""
@@ -209,7 +229,8 @@ class Client(FleetCalls):
         request = executions.RollbackRequest(
             request_id=requests.request_id(request_id), execution_id=execution_id, reason=reason
         )
-        return (await self._connection.call(self._executions.Rollback, request)).execution
+        answer = await self._connection.call(self._executions.Rollback, request, repeatable=False)
+        return answer.execution
 
     async def resolve_unknown(
         self,
@@ -242,7 +263,10 @@ class Client(FleetCalls):
                 reason=reason,
             )
             request.statement, request.signature = signed.statement, signed.signature
-        return (await self._connection.call(self._executions.ResolveUnknown, request)).execution
+        answer = await self._connection.call(
+            self._executions.ResolveUnknown, request, repeatable=False
+        )
+        return answer.execution
 
     # Approvals
 
@@ -298,7 +322,14 @@ class Client(FleetCalls):
         request = requests.decide_request(
             approval_id, decision, reason, signed, edited_plan, request_id
         )
-        return (await self._connection.call(self._approvals.Decide, request)).approval
+        try:
+            answer = await self._connection.call(self._approvals.Decide, request)
+        except (AlreadyDecided, Superseded) as error:
+            approval = (await self.get_approval(approval_id)).approval
+            if REPEATED in error.metadata and requests.is_recorded(request, approval):
+                return approval
+            raise
+        return answer.approval
 
     async def _with_all_faults(self, error: PlanInvalid, plan: PlanLike) -> OpsConductorError:
         """Returns the error with the faults that a status had no room for."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.client import requests
+from opsconductor.client.persistence import REPEATED
+from opsconductor.rpc.errors import NotFound
 from opsconductor.v1 import agent_admin_service_pb2 as agents
 from opsconductor.v1 import inventory_service_pb2 as inventory
 from opsconductor.v1 import tool_service_pb2 as tools
@@ -79,6 +81,40 @@ class FleetCalls:
         )
         return (await self._connection.call(self._agents.Drain, request)).agent
 
+    async def release_agent(
+        self, agent_id: str, *, tool: str = "", request_id: str = ""
+    ) -> agents.Agent:
+        """Takes an agent, or only one tool of it, out of quarantine."""
+        request = agents.ReleaseAgentRequest(
+            request_id=requests.request_id(request_id), agent_id=agent_id, tool=tool
+        )
+        return (await self._connection.call(self._agents.Release, request)).agent
+
+    async def confirm_restore(
+        self,
+        reason: str,
+        *,
+        without_agents: Iterable[str] = (),
+        planned: bool = False,
+        request_id: str = "",
+    ) -> agents.ConfirmRestoreResponse:
+        """Confirms that the store was restored: agents hand over their journals, then work goes on.
+
+        Args:
+            reason: Why it was restored.
+            without_agents: Agents that will not come back; they are quarantined.
+            planned: Nothing has to show that the store went back.
+            request_id: Key for repeating the call.
+        """
+        request = agents.ConfirmRestoreRequest(
+            request_id=requests.request_id(request_id),
+            reason=reason,
+            without_agents=without_agents,
+            planned=planned,
+        )
+        # Repeated by itself it could confirm a second time what only once was looked at.
+        return await self._connection.call(self._agents.ConfirmRestore, request, repeatable=False)
+
     async def create_join_token(
         self, name: str, segment: str, *, ttl: timedelta | None = None
     ) -> agents.CreateJoinTokenResponse:
@@ -124,4 +160,8 @@ class FleetCalls:
         request = inventory.DeleteAssetRequest(
             request_id=requests.request_id(request_id), name=name
         )
-        await self._connection.call(self._inventory.Delete, request)
+        try:
+            await self._connection.call(self._inventory.Delete, request)
+        except NotFound as error:
+            if REPEATED not in error.metadata:
+                raise

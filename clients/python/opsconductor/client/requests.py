@@ -23,6 +23,7 @@ from opsconductor.v1.plan_service_pb2 import Plan, PlanSource
 
 if TYPE_CHECKING:
     from opsconductor.client.approving import Signed
+    from opsconductor.v1.approval_service_pb2 import ApprovalRequest
 
 PlanLike = PlanSource | Plan | Mapping[str, Any] | str | bytes
 """A plan as a message, as a document's text, or as the document read into a mapping."""
@@ -110,6 +111,15 @@ def decide_request(
     if edited_plan is not None:
         request.edited_plan.CopyFrom(plan_source(edited_plan))
     return request
+
+
+def is_recorded(request: DecideRequest, approval: ApprovalRequest) -> bool:
+    """Tells whether a decision stands in an approval request, word for word."""
+    return any(
+        (each.kind, each.reason, each.statement, each.signature)
+        == (request.kind, request.reason, request.statement, request.signature)
+        for each in approval.decisions
+    )
 
 
 def resolution(word: str) -> UnknownResolution.ValueType:

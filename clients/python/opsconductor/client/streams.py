@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from opsconductor.rpc.transport import Unreachable
 from opsconductor.v1.execution_service_pb2 import (
     OUTPUT_STREAM_STDERR,
+    OUTPUT_STREAM_STDOUT,
     ReadOutputRequest,
     WatchRequest,
 )
@@ -45,7 +46,11 @@ class WatchCursor:
 
 @dataclass(slots=True)
 class OutputCursor:
-    """How much of both output streams a reader has."""
+    """How much of the output a reader has.
+
+    Steps that run side by side write side by side, so the reader counts each attempt by itself and
+    asks for all of them again after a loss; what it has is passed over here.
+    """
 
     execution_id: str
     step_id: str = ""
@@ -53,10 +58,12 @@ class OutputCursor:
     stdout_offset: int = 0
     stderr_offset: int = 0
     follow: bool = False
+    _seen: dict[tuple[str, int], int] = field(default_factory=dict, init=False)
+    """Position after the last byte, per attempt and stream."""
 
     def request(self) -> ReadOutputRequest:
         """Returns the request that goes on here."""
-        return ReadOutputRequest(
+        request = ReadOutputRequest(
             execution_id=self.execution_id,
             step_id=self.step_id,
             attempt_id=self.attempt_id,
@@ -64,12 +71,32 @@ class OutputCursor:
             stderr_offset=self.stderr_offset,
             follow=self.follow,
         )
+        if self.attempt_id:
+            request.stdout_offset = self._position(OUTPUT_STREAM_STDOUT, self.stdout_offset)
+            request.stderr_offset = self._position(OUTPUT_STREAM_STDERR, self.stderr_offset)
+        return request
 
     def accept(self, piece: ReadOutputResponse) -> bool:
-        """Counts a piece, with what a declared limit left out before it; every piece is new."""
-        count = len(piece.data) + piece.gap_bytes
-        if piece.stream == OUTPUT_STREAM_STDERR:
-            self.stderr_offset += count
-        else:
-            self.stdout_offset += count
+        """Tells whether a piece is new, and cuts off what the reader has of it.
+
+        Raises:
+            StreamBroken: Bytes before the piece are missing.
+        """
+        key = (piece.attempt_id, piece.stream)
+        seen = self._seen.get(key)
+        begin, end = piece.offset - piece.gap_bytes, piece.offset + len(piece.data)
+        if seen is not None:
+            if begin > seen:
+                raise StreamBroken(
+                    f"output of {piece.attempt_id} went on at {begin} instead of {seen}"
+                )
+            if end <= seen:
+                return False
+            passed = max(0, seen - piece.offset)
+            piece.data, piece.offset = piece.data[passed:], piece.offset + passed
+            piece.gap_bytes = max(0, piece.offset - max(begin, seen))
+        self._seen[key] = end
         return True
+
+    def _position(self, stream: int, default: int) -> int:
+        return self._seen.get((self.attempt_id, stream), default)

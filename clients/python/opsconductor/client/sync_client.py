@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Self
 
 from opsconductor.client import approving, requests
 from opsconductor.client.connection import TIMEOUT
-from opsconductor.client.persistence import Persistence
+from opsconductor.client.persistence import REPEATED, Persistence
 from opsconductor.client.streams import OutputCursor, WatchCursor
 from opsconductor.client.sync_connection import SyncConnection
 from opsconductor.client.sync_fleet import SyncFleetCalls
 from opsconductor.rpc.channel import open_channel
-from opsconductor.rpc.errors import InvalidArgument, OpsConductorError, PlanInvalid
+from opsconductor.rpc.errors import (
+    AlreadyDecided,
+    InvalidArgument,
+    OpsConductorError,
+    PlanInvalid,
+    Superseded,
+)
 from opsconductor.rpc.status import FAULTS_OMITTED, fault_from_wire
 from opsconductor.v1 import approval_service_pb2 as approvals
 from opsconductor.v1 import execution_service_pb2 as executions
@@ -43,15 +49,24 @@ class SyncClient(SyncFleetCalls):
         channel: grpc.Channel | None = None,
         persistence: Persistence | None = None,
     ) -> None:
-        if channel is None:
-            if context is None:
-                raise InvalidArgument("a client needs a context or a channel")
-            channel = open_channel(context.endpoint, context.tls(), aio=False)
+        if channel is not None:
+            channels = {"": channel}
+        elif context is None:
+            raise InvalidArgument("a client needs a context or a channel")
+        else:
+            tls = context.tls()
+            channels = {each: open_channel(each, tls, aio=False) for each in context.endpoints}
         self.context = context
-        super().__init__(SyncConnection(channel, persistence or Persistence()))
-        self._plans = PlanServiceStub(channel)
-        self._executions = ExecutionServiceStub(channel)
-        self._approvals = ApprovalServiceStub(channel)
+        super().__init__(SyncConnection(channels, persistence))
+        stubs_of = self._connection.channel
+        self._plans = PlanServiceStub(stubs_of)
+        self._executions = ExecutionServiceStub(stubs_of)
+        self._approvals = ApprovalServiceStub(stubs_of)
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint in use: the last one that answered."""
+        return self._connection.endpoints.name
 
     def __enter__(self) -> Self:
         """Returns the client; it connects at its first call."""
@@ -68,7 +83,7 @@ class SyncClient(SyncFleetCalls):
 
     def close(self) -> None:
         """Closes the connection; running streams end."""
-        self._connection.channel.close()
+        self._connection.close()
 
     # Plans
 
@@ -99,7 +114,7 @@ class SyncClient(SyncFleetCalls):
         """Submits a plan; it is on disk when this returns. Raises PlanInvalid with all faults.
 
         With ``wait`` the answer comes at the end of a plan that runs immediately, however long it
-        takes unless a timeout is given.
+        takes unless a timeout is given; a timeout counts for all tries of the call together.
         """
         request = requests.submit_request(
             plan,
@@ -109,9 +124,11 @@ class SyncClient(SyncFleetCalls):
             wait=wait,
             traceparent=traceparent,
         )
-        limit = timeout or (None if wait else TIMEOUT)
+        limit = None if wait or timeout else TIMEOUT
         try:
-            return self._connection.call(self._executions.Submit, request, timeout=limit)
+            return self._connection.call(
+                self._executions.Submit, request, timeout=limit, deadline=timeout
+            )
         except PlanInvalid as error:
             raise self._with_all_faults(error, plan) from None
 
@@ -194,7 +211,8 @@ class SyncClient(SyncFleetCalls):
         request = executions.ResumeRequest(
             request_id=requests.request_id(request_id), execution_id=execution_id
         )
-        return (self._connection.call(self._executions.Resume, request)).execution
+        answer = self._connection.call(self._executions.Resume, request, repeatable=False)
+        return answer.execution
 
     def rollback(
         self, execution_id: str, reason: str = "", *, request_id: str = ""
@@ -203,7 +221,8 @@ class SyncClient(SyncFleetCalls):
         request = executions.RollbackRequest(
             request_id=requests.request_id(request_id), execution_id=execution_id, reason=reason
         )
-        return (self._connection.call(self._executions.Rollback, request)).execution
+        answer = self._connection.call(self._executions.Rollback, request, repeatable=False)
+        return answer.execution
 
     def resolve_unknown(
         self,
@@ -236,7 +255,8 @@ class SyncClient(SyncFleetCalls):
                 reason=reason,
             )
             request.statement, request.signature = signed.statement, signed.signature
-        return (self._connection.call(self._executions.ResolveUnknown, request)).execution
+        answer = self._connection.call(self._executions.ResolveUnknown, request, repeatable=False)
+        return answer.execution
 
     # Approvals
 
@@ -292,7 +312,14 @@ class SyncClient(SyncFleetCalls):
         request = requests.decide_request(
             approval_id, decision, reason, signed, edited_plan, request_id
         )
-        return (self._connection.call(self._approvals.Decide, request)).approval
+        try:
+            answer = self._connection.call(self._approvals.Decide, request)
+        except (AlreadyDecided, Superseded) as error:
+            approval = (self.get_approval(approval_id)).approval
+            if REPEATED in error.metadata and requests.is_recorded(request, approval):
+                return approval
+            raise
+        return answer.approval
 
     def _with_all_faults(self, error: PlanInvalid, plan: PlanLike) -> OpsConductorError:
         """Returns the error with the faults that a status had no room for."""

@@ -19,7 +19,7 @@ SERVER_NAME = "opsconductor-orchestrator"
 CLIENT_MESSAGE_BYTES = 4 * 1024 * 1024
 """Largest message a client takes."""
 AGENT_MESSAGE_BYTES = 1024 * 1024
-"""Largest message an agent takes."""
+"""Largest message an agent takes or sends."""
 # A plan document may be 4 MiB; its envelope must not make the transport refuse what Submit allows.
 SERVER_MESSAGE_BYTES = CLIENT_MESSAGE_BYTES + 64 * 1024
 """Largest message the orchestrator takes."""
@@ -47,7 +47,10 @@ class ClientTls:
 
 
 def channel_options(
-    endpoint: str = "", *, max_receive_bytes: int = CLIENT_MESSAGE_BYTES
+    endpoint: str = "",
+    *,
+    max_receive_bytes: int = CLIENT_MESSAGE_BYTES,
+    max_send_bytes: int = SERVER_MESSAGE_BYTES,
 ) -> Options:
     """Returns the options of an outbound connection.
 
@@ -67,7 +70,7 @@ def channel_options(
         ("grpc.max_reconnect_backoff_ms", 5_000),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.max_receive_message_length", max_receive_bytes),
-        ("grpc.max_send_message_length", SERVER_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", max_send_bytes),
     ]
     if _is_loopback(endpoint):
         options.append(("grpc.enable_http_proxy", 0))
@@ -131,6 +134,7 @@ def open_channel(
     *,
     aio: Literal[True] = True,
     max_receive_bytes: int = CLIENT_MESSAGE_BYTES,
+    max_send_bytes: int = SERVER_MESSAGE_BYTES,
 ) -> grpc.aio.Channel: ...
 
 
@@ -141,6 +145,7 @@ def open_channel(
     *,
     aio: Literal[False],
     max_receive_bytes: int = CLIENT_MESSAGE_BYTES,
+    max_send_bytes: int = SERVER_MESSAGE_BYTES,
 ) -> grpc.Channel: ...
 
 
@@ -150,9 +155,12 @@ def open_channel(
     *,
     aio: bool = True,
     max_receive_bytes: int = CLIENT_MESSAGE_BYTES,
+    max_send_bytes: int = SERVER_MESSAGE_BYTES,
 ) -> grpc.aio.Channel | grpc.Channel:
     """Opens a mutually authenticated channel to ``host:port``; connects at the first call."""
-    options = channel_options(endpoint, max_receive_bytes=max_receive_bytes)
+    options = channel_options(
+        endpoint, max_receive_bytes=max_receive_bytes, max_send_bytes=max_send_bytes
+    )
     if aio:
         return grpc.aio.secure_channel(endpoint, tls.credentials(), options)
     return grpc.secure_channel(endpoint, tls.credentials(), options)

@@ -1,21 +1,27 @@
-"""Named crash points, so that tests can end a process at an exact place.
+"""Named crash points, so that tests can fail a process at an exact place.
 
-``OPSCONDUCTOR_FAILPOINT=name:action[:nth]`` arms one point, read once at import and only when
-``OPSCONDUCTOR_FAILPOINTS=1``; otherwise ``hit`` does nothing. Actions are ``kill9``, ``stop``
-(freezes until SIGCONT) and ``raise``; ``nth`` (from 1, default 1) says at which passage.
+``OPSCONDUCTOR_FAILPOINT=name:action[:nth]`` arms one point, several separated by commas, read once
+at import and only when ``OPSCONDUCTOR_FAILPOINTS=1``; otherwise ``hit`` does nothing. ``nth`` (from
+1, default 1) says at which passage. Actions: ``kill9``; ``stop`` (freezes until SIGCONT);
+``raise``; ``enospc`` and ``eio`` (the OSError of a full or a broken disk); ``sleep<ms>``. What
+acted is noted in the file that ``OPSCONDUCTOR_FAILPOINT_LOG`` names, if any.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ACTIONS = frozenset({"kill9", "stop", "raise"})
+_ACTION = re.compile(r"kill9|stop|raise|enospc|eio|sleep[0-9]{1,6}")
+_ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 
 
 class FailpointReached(RuntimeError):
@@ -29,21 +35,19 @@ class Failpoint:
     name: str
     action: str
     remaining: int
+    log: str = ""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Failpoint | None:
-        """Reads the armed point; raises ValueError for a setting that could never fire."""
-        setting = environment.get("OPSCONDUCTOR_FAILPOINT", "")
-        if environment.get("OPSCONDUCTOR_FAILPOINTS") != "1" or not setting:
-            return None
+    def read(cls, setting: str, log: str = "") -> Failpoint:
+        """Reads ``name:action[:nth]``; raises ValueError for what could never fire."""
         name, _, rest = setting.partition(":")
         action, _, nth = rest.partition(":")
-        if not name or action not in _ACTIONS or not (nth or "1").isdecimal() or nth == "0":
+        if not name or not _ACTION.fullmatch(action) or not (nth or "1").isdecimal() or nth == "0":
             raise ValueError(
-                f"OPSCONDUCTOR_FAILPOINT={setting!r}: expected name:action[:nth] "
-                f"with an action of {', '.join(sorted(_ACTIONS))} and nth from 1"
+                f"OPSCONDUCTOR_FAILPOINT={setting!r}: expected name:action[:nth] with an action of "
+                "kill9, stop, raise, enospc, eio or sleep<ms>, and nth from 1"
             )
-        return cls(name, action, int(nth or "1"))
+        return cls(name, action, int(nth or "1"), log)
 
     def hit(self, name: str) -> None:
         """Counts a passage and acts at the chosen one."""
@@ -54,15 +58,33 @@ class Failpoint:
             self._act()
 
     def _act(self) -> None:
+        if self.log:
+            descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.write(descriptor, f"{self.name}:{self.action}\n".encode())
+            os.close(descriptor)
         if self.action == "raise":
             raise FailpointReached(self.name)
+        if number := _ERRORS.get(self.action):
+            raise OSError(number, f"{os.strerror(number)} (failpoint {self.name})")
+        if self.action.startswith("sleep"):
+            time.sleep(int(self.action.removeprefix("sleep")) / 1000)
+            return
         os.kill(os.getpid(), signal.SIGKILL if self.action == "kill9" else signal.SIGSTOP)
 
 
-_armed = Failpoint.from_environment(os.environ)
+def from_environment(environment: Mapping[str, str]) -> tuple[Failpoint, ...]:
+    """Reads the armed points; raises ValueError for a setting that could never fire."""
+    settings = environment.get("OPSCONDUCTOR_FAILPOINT", "")
+    if environment.get("OPSCONDUCTOR_FAILPOINTS") != "1" or not settings:
+        return ()
+    log = environment.get("OPSCONDUCTOR_FAILPOINT_LOG", "")
+    return tuple(Failpoint.read(setting, log) for setting in settings.split(","))
+
+
+_armed = from_environment(os.environ)
 
 
 def hit(name: str) -> None:
-    """Marks a place where a test may end the process; does nothing unless this point is armed."""
-    if _armed is not None:
-        _armed.hit(name)
+    """Marks a place where a test may fail the process; does nothing unless this point is armed."""
+    for point in _armed:
+        point.hit(name)

@@ -79,6 +79,22 @@ class Agent(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class QuarantinedToolsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     AGENT_ID_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     SEGMENT_FIELD_NUMBER: builtins.int
@@ -92,6 +108,8 @@ class Agent(google.protobuf.message.Message):
     LAST_SEEN_TIME_FIELD_NUMBER: builtins.int
     SESSION_EPOCH_FIELD_NUMBER: builtins.int
     CERTIFICATE_EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    STATE_REASON_FIELD_NUMBER: builtins.int
+    QUARANTINED_TOOLS_FIELD_NUMBER: builtins.int
     agent_id: builtins.str
     """Prefixed "agt_"."""
     name: builtins.str
@@ -108,6 +126,8 @@ class Agent(google.protobuf.message.Message):
     """Version of its software."""
     session_epoch: builtins.int
     """Newest session epoch."""
+    state_reason: builtins.str
+    """Why it takes no work although it could be expected to; empty when it does."""
     @property
     def services(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Services it declares, such as automation-service."""
@@ -128,6 +148,10 @@ class Agent(google.protobuf.message.Message):
     def certificate_expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When its certificate ends."""
 
+    @property
+    def quarantined_tools(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Tools it is given no more, each with the reason."""
+
     def __init__(
         self,
         *,
@@ -144,11 +168,58 @@ class Agent(google.protobuf.message.Message):
         last_seen_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         session_epoch: builtins.int = ...,
         certificate_expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        state_reason: builtins.str = ...,
+        quarantined_tools: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["certificate_expire_time", b"certificate_expire_time", "last_seen_time", b"last_seen_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "capacity", b"capacity", "certificate_expire_time", b"certificate_expire_time", "labels", b"labels", "last_seen_time", b"last_seen_time", "methods", b"methods", "name", b"name", "running", b"running", "segment", b"segment", "services", b"services", "session_epoch", b"session_epoch", "state", b"state", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "capacity", b"capacity", "certificate_expire_time", b"certificate_expire_time", "labels", b"labels", "last_seen_time", b"last_seen_time", "methods", b"methods", "name", b"name", "quarantined_tools", b"quarantined_tools", "running", b"running", "segment", b"segment", "services", b"services", "session_epoch", b"session_epoch", "state", b"state", "state_reason", b"state_reason", "version", b"version"]) -> None: ...
 
 Global___Agent: typing_extensions.TypeAlias = Agent
+
+@typing.final
+class SafeMode(google.protobuf.message.Message):
+    """Whether the store can be trusted to know everything that was granted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACTIVE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    SINCE_TIME_FIELD_NUMBER: builtins.int
+    CONFIRMED_FIELD_NUMBER: builtins.int
+    AWAITED_AGENTS_FIELD_NUMBER: builtins.int
+    LOST_ATTEMPTS_FIELD_NUMBER: builtins.int
+    active: builtins.bool
+    """True while nothing is granted to anyone."""
+    reason: builtins.str
+    """Why; what shows that the store went back in time, or whose journal is awaited."""
+    confirmed: builtins.bool
+    """Whether an operator has confirmed the restore."""
+    @property
+    def since_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Since when."""
+
+    @property
+    def awaited_agents(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of the agents whose journals are awaited before work goes on."""
+
+    @property
+    def lost_attempts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Attempts that agents reported and whose executions this store does not know."""
+
+    def __init__(
+        self,
+        *,
+        active: builtins.bool = ...,
+        reason: builtins.str = ...,
+        since_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        confirmed: builtins.bool = ...,
+        awaited_agents: collections.abc.Iterable[builtins.str] | None = ...,
+        lost_attempts: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["since_time", b"since_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["active", b"active", "awaited_agents", b"awaited_agents", "confirmed", b"confirmed", "lost_attempts", b"lost_attempts", "reason", b"reason", "since_time", b"since_time"]) -> None: ...
+
+Global___SafeMode: typing_extensions.TypeAlias = SafeMode
 
 @typing.final
 class ListAgentsRequest(google.protobuf.message.Message):
@@ -180,19 +251,26 @@ class ListAgentsResponse(google.protobuf.message.Message):
 
     AGENTS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    SAFE_MODE_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Set when there are more."""
     @property
     def agents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Agent]:
         """The agents."""
 
+    @property
+    def safe_mode(self) -> Global___SafeMode:
+        """Unset while the store is trusted."""
+
     def __init__(
         self,
         *,
         agents: collections.abc.Iterable[Global___Agent] | None = ...,
         next_page_token: builtins.str = ...,
+        safe_mode: Global___SafeMode | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agents", b"agents", "next_page_token", b"next_page_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["safe_mode", b"safe_mode"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["agents", b"agents", "next_page_token", b"next_page_token", "safe_mode", b"safe_mode"]) -> None: ...
 
 Global___ListAgentsResponse: typing_extensions.TypeAlias = ListAgentsResponse
 
@@ -281,6 +359,110 @@ class DrainAgentResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["agent", b"agent"]) -> None: ...
 
 Global___DrainAgentResponse: typing_extensions.TypeAlias = DrainAgentResponse
+
+@typing.final
+class ReleaseAgentRequest(google.protobuf.message.Message):
+    """Request of AgentAdminService.Release."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    AGENT_ID_FIELD_NUMBER: builtins.int
+    TOOL_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Caller's key for repeating the call."""
+    agent_id: builtins.str
+    """Id or name."""
+    tool: builtins.str
+    """Only this tool; empty releases the agent and all its tools."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        agent_id: builtins.str = ...,
+        tool: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "request_id", b"request_id", "tool", b"tool"]) -> None: ...
+
+Global___ReleaseAgentRequest: typing_extensions.TypeAlias = ReleaseAgentRequest
+
+@typing.final
+class ReleaseAgentResponse(google.protobuf.message.Message):
+    """Answer of AgentAdminService.Release."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: builtins.int
+    @property
+    def agent(self) -> Global___Agent:
+        """The agent."""
+
+    def __init__(
+        self,
+        *,
+        agent: Global___Agent | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["agent", b"agent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["agent", b"agent"]) -> None: ...
+
+Global___ReleaseAgentResponse: typing_extensions.TypeAlias = ReleaseAgentResponse
+
+@typing.final
+class ConfirmRestoreRequest(google.protobuf.message.Message):
+    """Request of AgentAdminService.ConfirmRestore."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    WITHOUT_AGENTS_FIELD_NUMBER: builtins.int
+    PLANNED_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Caller's key for repeating the call."""
+    reason: builtins.str
+    """Why it was restored, for the record."""
+    planned: builtins.bool
+    """The restore was planned: nothing has to show it."""
+    @property
+    def without_agents(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Ids or names of agents that will not come back: they are quarantined and not waited for."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        reason: builtins.str = ...,
+        without_agents: collections.abc.Iterable[builtins.str] | None = ...,
+        planned: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["planned", b"planned", "reason", b"reason", "request_id", b"request_id", "without_agents", b"without_agents"]) -> None: ...
+
+Global___ConfirmRestoreRequest: typing_extensions.TypeAlias = ConfirmRestoreRequest
+
+@typing.final
+class ConfirmRestoreResponse(google.protobuf.message.Message):
+    """Answer of AgentAdminService.ConfirmRestore."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAFE_MODE_FIELD_NUMBER: builtins.int
+    INCARNATION_FIELD_NUMBER: builtins.int
+    incarnation: builtins.str
+    """The store's new incarnation."""
+    @property
+    def safe_mode(self) -> Global___SafeMode:
+        """How things stand now."""
+
+    def __init__(
+        self,
+        *,
+        safe_mode: Global___SafeMode | None = ...,
+        incarnation: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["safe_mode", b"safe_mode"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["incarnation", b"incarnation", "safe_mode", b"safe_mode"]) -> None: ...
+
+Global___ConfirmRestoreResponse: typing_extensions.TypeAlias = ConfirmRestoreResponse
 
 @typing.final
 class CreateJoinTokenRequest(google.protobuf.message.Message):

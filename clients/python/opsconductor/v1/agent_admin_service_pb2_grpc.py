@@ -50,6 +50,16 @@ class AgentAdminServiceStub(object):
                 request_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.DrainAgentRequest.SerializeToString,
                 response_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.DrainAgentResponse.FromString,
                 _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/opsconductor.v1.AgentAdminService/Release',
+                request_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentRequest.SerializeToString,
+                response_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentResponse.FromString,
+                _registered_method=True)
+        self.ConfirmRestore = channel.unary_unary(
+                '/opsconductor.v1.AgentAdminService/ConfirmRestore',
+                request_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ConfirmRestoreRequest.SerializeToString,
+                response_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ConfirmRestoreResponse.FromString,
+                _registered_method=True)
         self.CreateJoinToken = channel.unary_unary(
                 '/opsconductor.v1.AgentAdminService/CreateJoinToken',
                 request_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.CreateJoinTokenRequest.SerializeToString,
@@ -82,6 +92,22 @@ class AgentAdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Release(self, request, context):
+        """Takes an agent, or one tool of it, out of quarantine. May be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmRestore(self, request, context):
+        """Confirms that the store was restored from an older state: it gets a new incarnation, and every agent
+        hands over its journal before work goes on. Fails with INVALID_TRANSITION when nothing shows that the
+        store went back and the call does not say that it was planned. Repeated, it gives up on further agents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateJoinToken(self, request, context):
         """Makes a join token for one new agent. The token is shown once and stored hashed.
         """
@@ -106,6 +132,16 @@ def add_AgentAdminServiceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.DrainAgentRequest.FromString,
                     response_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.DrainAgentResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentRequest.FromString,
+                    response_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentResponse.SerializeToString,
+            ),
+            'ConfirmRestore': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmRestore,
+                    request_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ConfirmRestoreRequest.FromString,
+                    response_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ConfirmRestoreResponse.SerializeToString,
             ),
             'CreateJoinToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateJoinToken,
@@ -195,6 +231,60 @@ class AgentAdminService(object):
             '/opsconductor.v1.AgentAdminService/Drain',
             opsconductor_dot_v1_dot_agent__admin__service__pb2.DrainAgentRequest.SerializeToString,
             opsconductor_dot_v1_dot_agent__admin__service__pb2.DrainAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/opsconductor.v1.AgentAdminService/Release',
+            opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentRequest.SerializeToString,
+            opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmRestore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/opsconductor.v1.AgentAdminService/ConfirmRestore',
+            opsconductor_dot_v1_dot_agent__admin__service__pb2.ConfirmRestoreRequest.SerializeToString,
+            opsconductor_dot_v1_dot_agent__admin__service__pb2.ConfirmRestoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,38 @@ _AgentAdminServiceDrainType = typing_extensions.TypeVar(
     ],
 )
 
+_AgentAdminServiceReleaseType = typing_extensions.TypeVar(
+    '_AgentAdminServiceReleaseType',
+    grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.ReleaseAgentRequest,
+        opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.ReleaseAgentRequest,
+        opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.ReleaseAgentRequest,
+        opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse,
+    ],
+)
+
+_AgentAdminServiceConfirmRestoreType = typing_extensions.TypeVar(
+    '_AgentAdminServiceConfirmRestoreType',
+    grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
+        opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
+        opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
+        opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreResponse,
+    ],
+)
+
 _AgentAdminServiceCreateJoinTokenType = typing_extensions.TypeVar(
     '_AgentAdminServiceCreateJoinTokenType',
     grpc.UnaryUnaryMultiCallable[
@@ -89,7 +121,7 @@ _AgentAdminServiceCreateJoinTokenType = typing_extensions.TypeVar(
     ],
 )
 
-class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdminServiceGetType, _AgentAdminServiceDrainType, _AgentAdminServiceCreateJoinTokenType]):
+class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdminServiceGetType, _AgentAdminServiceDrainType, _AgentAdminServiceReleaseType, _AgentAdminServiceConfirmRestoreType, _AgentAdminServiceCreateJoinTokenType]):
     """Watches over agents."""
 
     @typing.overload
@@ -105,6 +137,14 @@ class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdm
         grpc.UnaryUnaryMultiCallable[
             opsconductor.v1.agent_admin_service_pb2.DrainAgentRequest,
             opsconductor.v1.agent_admin_service_pb2.DrainAgentResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            opsconductor.v1.agent_admin_service_pb2.ReleaseAgentRequest,
+            opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
+            opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             opsconductor.v1.agent_admin_service_pb2.CreateJoinTokenRequest,
@@ -127,6 +167,14 @@ class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdm
             opsconductor.v1.agent_admin_service_pb2.DrainAgentResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            opsconductor.v1.agent_admin_service_pb2.ReleaseAgentRequest,
+            opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
+            opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             opsconductor.v1.agent_admin_service_pb2.CreateJoinTokenRequest,
             opsconductor.v1.agent_admin_service_pb2.CreateJoinTokenResponse,
         ],
@@ -140,6 +188,15 @@ class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdm
 
     Drain: _AgentAdminServiceDrainType
     """Stops new work for an agent (or lets it take work again); running work goes on."""
+
+    Release: _AgentAdminServiceReleaseType
+    """Takes an agent, or one tool of it, out of quarantine. May be repeated."""
+
+    ConfirmRestore: _AgentAdminServiceConfirmRestoreType
+    """Confirms that the store was restored from an older state: it gets a new incarnation, and every agent
+    hands over its journal before work goes on. Fails with INVALID_TRANSITION when nothing shows that the
+    store went back and the call does not say that it was planned. Repeated, it gives up on further agents.
+    """
 
     CreateJoinToken: _AgentAdminServiceCreateJoinTokenType
     """Makes a join token for one new agent. The token is shown once and stored hashed."""
@@ -156,6 +213,14 @@ AgentAdminServiceAsyncStub: typing_extensions.TypeAlias = AgentAdminServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         opsconductor.v1.agent_admin_service_pb2.DrainAgentRequest,
         opsconductor.v1.agent_admin_service_pb2.DrainAgentResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.ReleaseAgentRequest,
+        opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
+        opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         opsconductor.v1.agent_admin_service_pb2.CreateJoinTokenRequest,
@@ -189,6 +254,25 @@ class AgentAdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[opsconductor.v1.agent_admin_service_pb2.DrainAgentResponse, collections.abc.Awaitable[opsconductor.v1.agent_admin_service_pb2.DrainAgentResponse]]:
         """Stops new work for an agent (or lets it take work again); running work goes on."""
+
+    @abc.abstractmethod
+    def Release(
+        self,
+        request: opsconductor.v1.agent_admin_service_pb2.ReleaseAgentRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse, collections.abc.Awaitable[opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse]]:
+        """Takes an agent, or one tool of it, out of quarantine. May be repeated."""
+
+    @abc.abstractmethod
+    def ConfirmRestore(
+        self,
+        request: opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreResponse, collections.abc.Awaitable[opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreResponse]]:
+        """Confirms that the store was restored from an older state: it gets a new incarnation, and every agent
+        hands over its journal before work goes on. Fails with INVALID_TRANSITION when nothing shows that the
+        store went back and the call does not say that it was planned. Repeated, it gives up on further agents.
+        """
 
     @abc.abstractmethod
     def CreateJoinToken(

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from opsconductor.v1 import execution_service_pb2 as opsconductor_dot_v1_dot_execution__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#opsconductor/v1/agent_service.proto\x12\x0fopsconductor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'opsconductor/v1/execution_service.proto\"+\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\"n\n\x0e\x45nrollResponse\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\x12\x16\n\x0e\x63\x61_certificate\x18\x05 \x01(\x0c\"&\n\x17RenewCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"\xd5\x01\n\nAgentFrame\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.opsconductor.v1.HelloH\x00\x12/\n\theartbeat\x18\x02 \x01(\x0b\x32\x1a.opsconductor.v1.HeartbeatH\x00\x12\x30\n\x06report\x18\x03 \x01(\x0b\x32\x1e.opsconductor.v1.AttemptReportH\x00\x12\x32\n\x08\x64raining\x18\x04 \x01(\x0b\x32\x1e.opsconductor.v1.AgentDrainingH\x00\x42\x07\n\x05\x66rame\"\x8d\x02\n\x11OrchestratorFrame\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.opsconductor.v1.WelcomeH\x00\x12\x33\n\theartbeat\x18\x02 \x01(\x0b\x32\x1e.opsconductor.v1.HeartbeatEchoH\x00\x12)\n\x06\x61ssign\x18\x03 \x01(\x0b\x32\x17.opsconductor.v1.AssignH\x00\x12\x30\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x1e.opsconductor.v1.CancelAttemptH\x00\x12\x30\n\nreport_ack\x18\x05 \x01(\x0b\x32\x1a.opsconductor.v1.ReportAckH\x00\x42\x07\n\x05\x66rame\"\xf5\x03\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\njournal_id\x18\x03 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x10\n\x08services\x18\x05 \x03(\t\x12\x0f\n\x07methods\x18\x06 \x03(\t\x12\x32\n\x06labels\x18\x07 \x03(\x0b\x32\".opsconductor.v1.Hello.LabelsEntry\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x1a\n\x12last_session_epoch\x18\t \x01(\x03\x12\x13\n\x0bincarnation\x18\n \x01(\t\x12\x30\n\x08\x61ttempts\x18\x0b \x03(\x0b\x32\x1e.opsconductor.v1.AttemptReport\x12.\n\nclock_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x0ctool_digests\x18\r \x03(\x0b\x32\'.opsconductor.v1.Hello.ToolDigestsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10ToolDigestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd9\x01\n\x07Welcome\x12\x15\n\rsession_epoch\x18\x01 \x01(\x03\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fsession_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t\x12\x12\n\nreplica_id\x18\x06 \x01(\t\x12\x11\n\tendpoints\x18\x07 \x03(\t\",\n\tHeartbeat\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0f\n\x07running\x18\x02 \x01(\x05\"\x1f\n\rHeartbeatEcho\x12\x0e\n\x06number\x18\x01 \x01(\x03\"\x1f\n\rAgentDraining\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xdf\x02\n\x06\x41ssign\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x0f\n\x07step_id\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06number\x18\x05 \x01(\x05\x12\x0c\n\x04\x62ody\x18\x06 \x01(\x0c\x12\x10\n\x08manifest\x18\x07 \x01(\x0c\x12\x32\n\tapprovals\x18\x08 \x03(\x0b\x32\x1f.opsconductor.v1.SignedApproval\x12\x13\n\x0blate_inputs\x18\t \x01(\x0c\x12\x10\n\x08\x63\x61ptured\x18\n \x01(\x0c\x12\x19\n\x11undoes_attempt_id\x18\x0b \x01(\t\x12\x0c\n\x04\x62\x65\x61t\x18\x0c \x01(\x03\x12,\n\tstart_ttl\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rsession_epoch\x18\x0e \x01(\x03\x12\x13\n\x0btraceparent\x18\x0f \x01(\t\"6\n\x0eSignedApproval\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\t\"3\n\rCancelAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1f\n\tReportAck\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\xe2\x03\n\rAttemptReport\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.opsconductor.v1.AttemptState\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.opsconductor.v1.StepError\x12\x16\n\texit_code\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06output\x18\x05 \x01(\x0c\x12\x10\n\x08\x63\x61ptured\x18\x06 \x01(\x0c\x12)\n\x07\x65\x66\x66\x65\x63ts\x18\x07 \x01(\x0e\x32\x18.opsconductor.v1.Effects\x12\x14\n\x0cstdout_bytes\x18\x08 \x01(\x03\x12\x14\n\x0cstderr_bytes\x18\t \x01(\x03\x12\x15\n\rstdout_sha256\x18\n \x01(\t\x12\x15\n\rstderr_sha256\x18\x0b \x01(\t\x12\x11\n\tsurvivors\x18\x0c \x03(\t\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63ommand\x18\x0f \x01(\t\x12\x15\n\rsession_epoch\x18\x10 \x01(\x03\x42\x0c\n\n_exit_code\"n\n\x0bOutputChunk\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12-\n\x06stream\x18\x02 \x01(\x0e\x32\x1d.opsconductor.v1.OutputStream\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"^\n\tOutputAck\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12-\n\x06stream\x18\x02 \x01(\x0e\x32\x1d.opsconductor.v1.OutputStream\x12\x0e\n\x06stored\x18\x03 \x01(\x03\x32\xda\x02\n\x0c\x41gentService\x12I\n\x06\x45nroll\x12\x1e.opsconductor.v1.EnrollRequest\x1a\x1f.opsconductor.v1.EnrollResponse\x12g\n\x10RenewCertificate\x12(.opsconductor.v1.RenewCertificateRequest\x1a).opsconductor.v1.RenewCertificateResponse\x12N\n\x07\x43ontrol\x12\x1b.opsconductor.v1.AgentFrame\x1a\".opsconductor.v1.OrchestratorFrame(\x01\x30\x01\x12\x46\n\x06Output\x12\x1c.opsconductor.v1.OutputChunk\x1a\x1a.opsconductor.v1.OutputAck(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#opsconductor/v1/agent_service.proto\x12\x0fopsconductor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'opsconductor/v1/execution_service.proto\"+\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\"n\n\x0e\x45nrollResponse\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\x12\x16\n\x0e\x63\x61_certificate\x18\x05 \x01(\x0c\"&\n\x17RenewCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"\x86\x02\n\nAgentFrame\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.opsconductor.v1.HelloH\x00\x12/\n\theartbeat\x18\x02 \x01(\x0b\x32\x1a.opsconductor.v1.HeartbeatH\x00\x12\x30\n\x06report\x18\x03 \x01(\x0b\x32\x1e.opsconductor.v1.AttemptReportH\x00\x12\x32\n\x08\x64raining\x18\x04 \x01(\x0b\x32\x1e.opsconductor.v1.AgentDrainingH\x00\x12/\n\x07journal\x18\x05 \x01(\x0b\x32\x1c.opsconductor.v1.JournalPartH\x00\x42\x07\n\x05\x66rame\"\xc5\x02\n\x11OrchestratorFrame\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.opsconductor.v1.WelcomeH\x00\x12\x33\n\theartbeat\x18\x02 \x01(\x0b\x32\x1e.opsconductor.v1.HeartbeatEchoH\x00\x12)\n\x06\x61ssign\x18\x03 \x01(\x0b\x32\x17.opsconductor.v1.AssignH\x00\x12\x30\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x1e.opsconductor.v1.CancelAttemptH\x00\x12\x30\n\nreport_ack\x18\x05 \x01(\x0b\x32\x1a.opsconductor.v1.ReportAckH\x00\x12\x36\n\rjournal_taken\x18\x06 \x01(\x0b\x32\x1d.opsconductor.v1.JournalTakenH\x00\x42\x07\n\x05\x66rame\"\x8a\x04\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\njournal_id\x18\x03 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x10\n\x08services\x18\x05 \x03(\t\x12\x0f\n\x07methods\x18\x06 \x03(\t\x12\x32\n\x06labels\x18\x07 \x03(\x0b\x32\".opsconductor.v1.Hello.LabelsEntry\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x1a\n\x12last_session_epoch\x18\t \x01(\x03\x12\x13\n\x0bincarnation\x18\n \x01(\t\x12\x30\n\x08\x61ttempts\x18\x0b \x03(\x0b\x32\x1e.opsconductor.v1.AttemptReport\x12.\n\nclock_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x0ctool_digests\x18\r \x03(\x0b\x32\'.opsconductor.v1.Hello.ToolDigestsEntry\x12\x13\n\x0binstance_id\x18\x0e \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10ToolDigestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf0\x01\n\x07Welcome\x12\x15\n\rsession_epoch\x18\x01 \x01(\x03\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fsession_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t\x12\x12\n\nreplica_id\x18\x06 \x01(\t\x12\x11\n\tendpoints\x18\x07 \x03(\t\x12\x15\n\rrestored_from\x18\x08 \x01(\t\"K\n\x0bJournalPart\x12.\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1d.opsconductor.v1.JournalEntry\x12\x0c\n\x04last\x18\x02 \x01(\x08\"\x84\x01\n\x0cJournalEntry\x12.\n\x06report\x18\x01 \x01(\x0b\x32\x1e.opsconductor.v1.AttemptReport\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x0f\n\x07step_id\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0f\n\x07started\x18\x05 \x01(\x08\"#\n\x0cJournalTaken\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\",\n\tHeartbeat\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0f\n\x07running\x18\x02 \x01(\x05\"\x1f\n\rHeartbeatEcho\x12\x0e\n\x06number\x18\x01 \x01(\x03\"\x1f\n\rAgentDraining\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xdf\x02\n\x06\x41ssign\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x02 \x01(\t\x12\x0f\n\x07step_id\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06number\x18\x05 \x01(\x05\x12\x0c\n\x04\x62ody\x18\x06 \x01(\x0c\x12\x10\n\x08manifest\x18\x07 \x01(\x0c\x12\x32\n\tapprovals\x18\x08 \x03(\x0b\x32\x1f.opsconductor.v1.SignedApproval\x12\x13\n\x0blate_inputs\x18\t \x01(\x0c\x12\x10\n\x08\x63\x61ptured\x18\n \x01(\x0c\x12\x19\n\x11undoes_attempt_id\x18\x0b \x01(\t\x12\x0c\n\x04\x62\x65\x61t\x18\x0c \x01(\x03\x12,\n\tstart_ttl\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rsession_epoch\x18\x0e \x01(\x03\x12\x13\n\x0btraceparent\x18\x0f \x01(\t\"6\n\x0eSignedApproval\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\t\"3\n\rCancelAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1f\n\tReportAck\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\x94\x04\n\rAttemptReport\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.opsconductor.v1.AttemptState\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.opsconductor.v1.StepError\x12\x16\n\texit_code\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06output\x18\x05 \x01(\x0c\x12\x10\n\x08\x63\x61ptured\x18\x06 \x01(\x0c\x12)\n\x07\x65\x66\x66\x65\x63ts\x18\x07 \x01(\x0e\x32\x18.opsconductor.v1.Effects\x12\x14\n\x0cstdout_bytes\x18\x08 \x01(\x03\x12\x14\n\x0cstderr_bytes\x18\t \x01(\x03\x12\x15\n\rstdout_sha256\x18\n \x01(\t\x12\x15\n\rstderr_sha256\x18\x0b \x01(\t\x12\x11\n\tsurvivors\x18\x0c \x03(\t\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63ommand\x18\x0f \x01(\t\x12\x15\n\rsession_epoch\x18\x10 \x01(\x03\x12\x17\n\x0fstdout_left_out\x18\x11 \x01(\x03\x12\x17\n\x0fstderr_left_out\x18\x12 \x01(\x03\x42\x0c\n\n_exit_code\"n\n\x0bOutputChunk\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12-\n\x06stream\x18\x02 \x01(\x0e\x32\x1d.opsconductor.v1.OutputStream\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"^\n\tOutputAck\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12-\n\x06stream\x18\x02 \x01(\x0e\x32\x1d.opsconductor.v1.OutputStream\x12\x0e\n\x06stored\x18\x03 \x01(\x03\x32\xda\x02\n\x0c\x41gentService\x12I\n\x06\x45nroll\x12\x1e.opsconductor.v1.EnrollRequest\x1a\x1f.opsconductor.v1.EnrollResponse\x12g\n\x10RenewCertificate\x12(.opsconductor.v1.RenewCertificateRequest\x1a).opsconductor.v1.RenewCertificateResponse\x12N\n\x07\x43ontrol\x12\x1b.opsconductor.v1.AgentFrame\x1a\".opsconductor.v1.OrchestratorFrame(\x01\x30\x01\x12\x46\n\x06Output\x12\x1c.opsconductor.v1.OutputChunk\x1a\x1a.opsconductor.v1.OutputAck(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,37 +47,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=359
   _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=406
   _globals['_AGENTFRAME']._serialized_start=409
-  _globals['_AGENTFRAME']._serialized_end=622
-  _globals['_ORCHESTRATORFRAME']._serialized_start=625
-  _globals['_ORCHESTRATORFRAME']._serialized_end=894
-  _globals['_HELLO']._serialized_start=897
-  _globals['_HELLO']._serialized_end=1398
-  _globals['_HELLO_LABELSENTRY']._serialized_start=1301
-  _globals['_HELLO_LABELSENTRY']._serialized_end=1346
-  _globals['_HELLO_TOOLDIGESTSENTRY']._serialized_start=1348
-  _globals['_HELLO_TOOLDIGESTSENTRY']._serialized_end=1398
-  _globals['_WELCOME']._serialized_start=1401
-  _globals['_WELCOME']._serialized_end=1618
-  _globals['_HEARTBEAT']._serialized_start=1620
-  _globals['_HEARTBEAT']._serialized_end=1664
-  _globals['_HEARTBEATECHO']._serialized_start=1666
-  _globals['_HEARTBEATECHO']._serialized_end=1697
-  _globals['_AGENTDRAINING']._serialized_start=1699
-  _globals['_AGENTDRAINING']._serialized_end=1730
-  _globals['_ASSIGN']._serialized_start=1733
-  _globals['_ASSIGN']._serialized_end=2084
-  _globals['_SIGNEDAPPROVAL']._serialized_start=2086
-  _globals['_SIGNEDAPPROVAL']._serialized_end=2140
-  _globals['_CANCELATTEMPT']._serialized_start=2142
-  _globals['_CANCELATTEMPT']._serialized_end=2193
-  _globals['_REPORTACK']._serialized_start=2195
-  _globals['_REPORTACK']._serialized_end=2226
-  _globals['_ATTEMPTREPORT']._serialized_start=2229
-  _globals['_ATTEMPTREPORT']._serialized_end=2711
-  _globals['_OUTPUTCHUNK']._serialized_start=2713
-  _globals['_OUTPUTCHUNK']._serialized_end=2823
-  _globals['_OUTPUTACK']._serialized_start=2825
-  _globals['_OUTPUTACK']._serialized_end=2919
-  _globals['_AGENTSERVICE']._serialized_start=2922
-  _globals['_AGENTSERVICE']._serialized_end=3268
+  _globals['_AGENTFRAME']._serialized_end=671
+  _globals['_ORCHESTRATORFRAME']._serialized_start=674
+  _globals['_ORCHESTRATORFRAME']._serialized_end=999
+  _globals['_HELLO']._serialized_start=1002
+  _globals['_HELLO']._serialized_end=1524
+  _globals['_HELLO_LABELSENTRY']._serialized_start=1427
+  _globals['_HELLO_LABELSENTRY']._serialized_end=1472
+  _globals['_HELLO_TOOLDIGESTSENTRY']._serialized_start=1474
+  _globals['_HELLO_TOOLDIGESTSENTRY']._serialized_end=1524
+  _globals['_WELCOME']._serialized_start=1527
+  _globals['_WELCOME']._serialized_end=1767
+  _globals['_JOURNALPART']._serialized_start=1769
+  _globals['_JOURNALPART']._serialized_end=1844
+  _globals['_JOURNALENTRY']._serialized_start=1847
+  _globals['_JOURNALENTRY']._serialized_end=1979
+  _globals['_JOURNALTAKEN']._serialized_start=1981
+  _globals['_JOURNALTAKEN']._serialized_end=2016
+  _globals['_HEARTBEAT']._serialized_start=2018
+  _globals['_HEARTBEAT']._serialized_end=2062
+  _globals['_HEARTBEATECHO']._serialized_start=2064
+  _globals['_HEARTBEATECHO']._serialized_end=2095
+  _globals['_AGENTDRAINING']._serialized_start=2097
+  _globals['_AGENTDRAINING']._serialized_end=2128
+  _globals['_ASSIGN']._serialized_start=2131
+  _globals['_ASSIGN']._serialized_end=2482
+  _globals['_SIGNEDAPPROVAL']._serialized_start=2484
+  _globals['_SIGNEDAPPROVAL']._serialized_end=2538
+  _globals['_CANCELATTEMPT']._serialized_start=2540
+  _globals['_CANCELATTEMPT']._serialized_end=2591
+  _globals['_REPORTACK']._serialized_start=2593
+  _globals['_REPORTACK']._serialized_end=2624
+  _globals['_ATTEMPTREPORT']._serialized_start=2627
+  _globals['_ATTEMPTREPORT']._serialized_end=3159
+  _globals['_OUTPUTCHUNK']._serialized_start=3161
+  _globals['_OUTPUTCHUNK']._serialized_end=3271
+  _globals['_OUTPUTACK']._serialized_start=3273
+  _globals['_OUTPUTACK']._serialized_end=3367
+  _globals['_AGENTSERVICE']._serialized_start=3370
+  _globals['_AGENTSERVICE']._serialized_end=3716
 # @@protoc_insertion_point(module_scope)

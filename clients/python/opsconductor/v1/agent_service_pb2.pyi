@@ -123,6 +123,7 @@ class AgentFrame(google.protobuf.message.Message):
     HEARTBEAT_FIELD_NUMBER: builtins.int
     REPORT_FIELD_NUMBER: builtins.int
     DRAINING_FIELD_NUMBER: builtins.int
+    JOURNAL_FIELD_NUMBER: builtins.int
     @property
     def hello(self) -> Global___Hello:
         """First frame of a stream."""
@@ -139,6 +140,10 @@ class AgentFrame(google.protobuf.message.Message):
     def draining(self) -> Global___AgentDraining:
         """The agent's own choice to take no more work."""
 
+    @property
+    def journal(self) -> Global___JournalPart:
+        """What the agent remembers, asked for by Welcome.restored_from."""
+
     def __init__(
         self,
         *,
@@ -146,10 +151,11 @@ class AgentFrame(google.protobuf.message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         report: Global___AttemptReport | None = ...,
         draining: Global___AgentDraining | None = ...,
+        journal: Global___JournalPart | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["draining", b"draining", "frame", b"frame", "heartbeat", b"heartbeat", "hello", b"hello", "report", b"report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["draining", b"draining", "frame", b"frame", "heartbeat", b"heartbeat", "hello", b"hello", "report", b"report"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["hello", "heartbeat", "report", "draining"] | None: ...
+    def HasField(self, field_name: typing.Literal["draining", b"draining", "frame", b"frame", "heartbeat", b"heartbeat", "hello", b"hello", "journal", b"journal", "report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["draining", b"draining", "frame", b"frame", "heartbeat", b"heartbeat", "hello", b"hello", "journal", b"journal", "report", b"report"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["hello", "heartbeat", "report", "draining", "journal"] | None: ...
 
 Global___AgentFrame: typing_extensions.TypeAlias = AgentFrame
 
@@ -164,6 +170,7 @@ class OrchestratorFrame(google.protobuf.message.Message):
     ASSIGN_FIELD_NUMBER: builtins.int
     CANCEL_FIELD_NUMBER: builtins.int
     REPORT_ACK_FIELD_NUMBER: builtins.int
+    JOURNAL_TAKEN_FIELD_NUMBER: builtins.int
     @property
     def welcome(self) -> Global___Welcome:
         """Answer to Hello."""
@@ -184,6 +191,10 @@ class OrchestratorFrame(google.protobuf.message.Message):
     def report_ack(self) -> Global___ReportAck:
         """A report is on disk; the agent may forget it."""
 
+    @property
+    def journal_taken(self) -> Global___JournalTaken:
+        """The whole journal has been taken in; the agent may belong to the new incarnation."""
+
     def __init__(
         self,
         *,
@@ -192,10 +203,11 @@ class OrchestratorFrame(google.protobuf.message.Message):
         assign: Global___Assign | None = ...,
         cancel: Global___CancelAttempt | None = ...,
         report_ack: Global___ReportAck | None = ...,
+        journal_taken: Global___JournalTaken | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["assign", b"assign", "cancel", b"cancel", "frame", b"frame", "heartbeat", b"heartbeat", "report_ack", b"report_ack", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["assign", b"assign", "cancel", b"cancel", "frame", b"frame", "heartbeat", b"heartbeat", "report_ack", b"report_ack", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["welcome", "heartbeat", "assign", "cancel", "report_ack"] | None: ...
+    def HasField(self, field_name: typing.Literal["assign", b"assign", "cancel", b"cancel", "frame", b"frame", "heartbeat", b"heartbeat", "journal_taken", b"journal_taken", "report_ack", b"report_ack", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["assign", b"assign", "cancel", b"cancel", "frame", b"frame", "heartbeat", b"heartbeat", "journal_taken", b"journal_taken", "report_ack", b"report_ack", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["welcome", "heartbeat", "assign", "cancel", "report_ack", "journal_taken"] | None: ...
 
 Global___OrchestratorFrame: typing_extensions.TypeAlias = OrchestratorFrame
 
@@ -250,6 +262,7 @@ class Hello(google.protobuf.message.Message):
     ATTEMPTS_FIELD_NUMBER: builtins.int
     CLOCK_TIME_FIELD_NUMBER: builtins.int
     TOOL_DIGESTS_FIELD_NUMBER: builtins.int
+    INSTANCE_ID_FIELD_NUMBER: builtins.int
     protocol_version: builtins.int
     """Version of this protocol; 1."""
     version: builtins.str
@@ -264,6 +277,10 @@ class Hello(google.protobuf.message.Message):
     """Highest session epoch it has accepted."""
     incarnation: builtins.str
     """Incarnation of the store it has pinned; empty at the first connect."""
+    instance_id: builtins.str
+    """Random, made at each start of the agent's process. All sessions of one process carry the same; two
+    of them at once under one identity mean that the agent's folder was copied (DUPLICATE_AGENT).
+    """
     @property
     def services(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Services it declares."""
@@ -304,9 +321,10 @@ class Hello(google.protobuf.message.Message):
         attempts: collections.abc.Iterable[Global___AttemptReport] | None = ...,
         clock_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         tool_digests: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        instance_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["clock_time", b"clock_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "boot_id", b"boot_id", "capacity", b"capacity", "clock_time", b"clock_time", "incarnation", b"incarnation", "journal_id", b"journal_id", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "methods", b"methods", "protocol_version", b"protocol_version", "services", b"services", "tool_digests", b"tool_digests", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "boot_id", b"boot_id", "capacity", b"capacity", "clock_time", b"clock_time", "incarnation", b"incarnation", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "methods", b"methods", "protocol_version", b"protocol_version", "services", b"services", "tool_digests", b"tool_digests", "version", b"version"]) -> None: ...
 
 Global___Hello: typing_extensions.TypeAlias = Hello
 
@@ -323,6 +341,7 @@ class Welcome(google.protobuf.message.Message):
     AGENT_ID_FIELD_NUMBER: builtins.int
     REPLICA_ID_FIELD_NUMBER: builtins.int
     ENDPOINTS_FIELD_NUMBER: builtins.int
+    RESTORED_FROM_FIELD_NUMBER: builtins.int
     session_epoch: builtins.int
     """Epoch of this session; higher than any before."""
     incarnation: builtins.str
@@ -331,6 +350,12 @@ class Welcome(google.protobuf.message.Message):
     """Id of the agent."""
     replica_id: builtins.str
     """Which orchestrator answers; random, new at each of its starts."""
+    restored_from: builtins.str
+    """Set when an operator has confirmed that the store was restored from an older state: the incarnation
+    that the agent has pinned. The agent sends its whole journal (JournalPart) before anything else, and
+    belongs to the new incarnation once that is taken in (JournalTaken). Without it another incarnation
+    is refused.
+    """
     @property
     def heartbeat_interval(self) -> google.protobuf.duration_pb2.Duration:
         """Interval of heartbeats."""
@@ -355,11 +380,91 @@ class Welcome(google.protobuf.message.Message):
         agent_id: builtins.str = ...,
         replica_id: builtins.str = ...,
         endpoints: collections.abc.Iterable[builtins.str] | None = ...,
+        restored_from: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["heartbeat_interval", b"heartbeat_interval", "session_timeout", b"session_timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "endpoints", b"endpoints", "heartbeat_interval", b"heartbeat_interval", "incarnation", b"incarnation", "replica_id", b"replica_id", "session_epoch", b"session_epoch", "session_timeout", b"session_timeout"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "endpoints", b"endpoints", "heartbeat_interval", b"heartbeat_interval", "incarnation", b"incarnation", "replica_id", b"replica_id", "restored_from", b"restored_from", "session_epoch", b"session_epoch", "session_timeout", b"session_timeout"]) -> None: ...
 
 Global___Welcome: typing_extensions.TypeAlias = Welcome
+
+@typing.final
+class JournalPart(google.protobuf.message.Message):
+    """A part of an agent's journal, after a restore of the store."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    last: builtins.bool
+    """True for the last part; parts hold at most 256 KiB."""
+    @property
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___JournalEntry]:
+        """Attempts in the order in which they were recorded, tombstones included."""
+
+    def __init__(
+        self,
+        *,
+        entries: collections.abc.Iterable[Global___JournalEntry] | None = ...,
+        last: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["entries", b"entries", "last", b"last"]) -> None: ...
+
+Global___JournalPart: typing_extensions.TypeAlias = JournalPart
+
+@typing.final
+class JournalEntry(google.protobuf.message.Message):
+    """One attempt as the agent remembers it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: builtins.int
+    EXECUTION_ID_FIELD_NUMBER: builtins.int
+    STEP_ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    STARTED_FIELD_NUMBER: builtins.int
+    execution_id: builtins.str
+    """The execution."""
+    step_id: builtins.str
+    """The step."""
+    kind: builtins.str
+    """"forward" or "undo"."""
+    started: builtins.bool
+    """Whether effects may have begun."""
+    @property
+    def report(self) -> Global___AttemptReport:
+        """Where it stands; the output of one that was acknowledged is gone."""
+
+    def __init__(
+        self,
+        *,
+        report: Global___AttemptReport | None = ...,
+        execution_id: builtins.str = ...,
+        step_id: builtins.str = ...,
+        kind: builtins.str = ...,
+        started: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["execution_id", b"execution_id", "kind", b"kind", "report", b"report", "started", b"started", "step_id", b"step_id"]) -> None: ...
+
+Global___JournalEntry: typing_extensions.TypeAlias = JournalEntry
+
+@typing.final
+class JournalTaken(google.protobuf.message.Message):
+    """An agent's journal is in the store."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INCARNATION_FIELD_NUMBER: builtins.int
+    incarnation: builtins.str
+    """Incarnation that the agent belongs to from now on."""
+    def __init__(
+        self,
+        *,
+        incarnation: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["incarnation", b"incarnation"]) -> None: ...
+
+Global___JournalTaken: typing_extensions.TypeAlias = JournalTaken
 
 @typing.final
 class Heartbeat(google.protobuf.message.Message):
@@ -582,6 +687,8 @@ class AttemptReport(google.protobuf.message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     COMMAND_FIELD_NUMBER: builtins.int
     SESSION_EPOCH_FIELD_NUMBER: builtins.int
+    STDOUT_LEFT_OUT_FIELD_NUMBER: builtins.int
+    STDERR_LEFT_OUT_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """The attempt."""
     state: opsconductor.v1.execution_service_pb2.AttemptState.ValueType
@@ -595,17 +702,23 @@ class AttemptReport(google.protobuf.message.Message):
     effects: opsconductor.v1.execution_service_pb2.Effects.ValueType
     """Whether something may have changed."""
     stdout_bytes: builtins.int
-    """Bytes of standard output produced."""
+    """Bytes of standard output as kept and sent on Output, the note about a gap included."""
     stderr_bytes: builtins.int
-    """Bytes of standard error produced."""
+    """Bytes of standard error as kept and sent on Output, the note about a gap included."""
     stdout_sha256: builtins.str
-    """SHA-256 of standard output, hex."""
+    """SHA-256 of standard output as kept, hex."""
     stderr_sha256: builtins.str
-    """SHA-256 of standard error, hex."""
+    """SHA-256 of standard error as kept, hex."""
     command: builtins.str
     """Rendered command, redacted."""
     session_epoch: builtins.int
     """Epoch of the session the grant was made for."""
+    stdout_left_out: builtins.int
+    """Bytes of standard output that were produced and not kept, for want of room; where they are missing,
+    the kept output has a line "[… N bytes left out …]" unless there was no room even for that.
+    """
+    stderr_left_out: builtins.int
+    """Bytes of standard error that were produced and not kept."""
     @property
     def error(self) -> opsconductor.v1.execution_service_pb2.StepError:
         """Why it did not complete."""
@@ -641,9 +754,11 @@ class AttemptReport(google.protobuf.message.Message):
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         command: builtins.str = ...,
         session_epoch: builtins.int = ...,
+        stdout_left_out: builtins.int = ...,
+        stderr_left_out: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "captured", b"captured", "command", b"command", "effects", b"effects", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "output", b"output", "session_epoch", b"session_epoch", "start_time", b"start_time", "state", b"state", "stderr_bytes", b"stderr_bytes", "stderr_sha256", b"stderr_sha256", "stdout_bytes", b"stdout_bytes", "stdout_sha256", b"stdout_sha256", "survivors", b"survivors"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "captured", b"captured", "command", b"command", "effects", b"effects", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "output", b"output", "session_epoch", b"session_epoch", "start_time", b"start_time", "state", b"state", "stderr_bytes", b"stderr_bytes", "stderr_left_out", b"stderr_left_out", "stderr_sha256", b"stderr_sha256", "stdout_bytes", b"stdout_bytes", "stdout_left_out", b"stdout_left_out", "stdout_sha256", b"stdout_sha256", "survivors", b"survivors"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport

@@ -17,6 +17,7 @@ from opsconductor.orchestrator.domain.execution import (
 )
 from opsconductor.orchestrator.domain.fold import apply
 from opsconductor.orchestrator.domain.judging import judge_forward
+from opsconductor.orchestrator.domain.recovering import take_recovered
 from opsconductor.orchestrator.domain.states import (
     ApprovalState,
     AttemptState,
@@ -256,6 +257,7 @@ _RULES: tuple[Callable[[Execution, datetime], Events], ...] = (
     _ask_about_unknown,
     _stop,
     _start_ready,
+    take_recovered,
     _finish,
 )
 

@@ -24,7 +24,7 @@ _TEXTS = (
     "environment",
 )
 _WORDS = {
-    "connection": ("", "local", "ssh", "winrm"),
+    "connection": ("", "local", "ssh", "winrm", "http", "https"),
     "service_manager": ("", "systemd", "sysv", "command"),
 }
 _FIELDS = (*_TEXTS, "port", "tags", "host_keys", "labels")
@@ -41,7 +41,7 @@ def read_assets(
     if isinstance(document, dict) and set(document) == {"assets"}:
         document, path = document["assets"], "assets"
     if not isinstance(document, list):
-        expected = "a list of assets, or {assets: [...]}"
+        expected = "a list of assets, or {assets: [...], segments: [...]}"
         findings.fault("TYPE", path or "document", found=shown(document), expected=expected)
         return [], findings.all_faults()
     if len(document) > MAX_ASSETS:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.references import BEFORE_ALL, check_references
 from opsconductor.orchestrator.domain.rendering import render_problem
+from opsconductor.orchestrator.domain.segments import NO_SEGMENTS, SegmentsMap
 from opsconductor.orchestrator.domain.targets import check_target, resolve_target
 from opsconductor.tool_registry import expressions
 from opsconductor.tool_registry.inputs import check_inputs
@@ -62,6 +63,7 @@ class Binder:
     registry: Registry
     assets: Mapping[str, Mapping[str, Any]]
     findings: Findings
+    segments: SegmentsMap = NO_SEGMENTS
 
     def step(self, step: Step, reach: Reach) -> BoundCall | None:
         """Returns a step's own call bound; None when its tool or target cannot be resolved."""
@@ -212,7 +214,7 @@ class Binder:
             return None
         if named:
             check_target(name, where, step_id, self.assets, self.findings)
-        return resolve_target(name, self.assets)
+        return resolve_target(name, self.assets, self.segments)
 
     def _renderable(self, call: BoundCall, path: str, step_id: str) -> BoundCall | None:
         """Refuses a call whose command cannot be made, where that is known before it starts."""
@@ -225,6 +227,9 @@ class Binder:
             step=step_id,
             found=problem,
             expected=f"a target and inputs {call.tool.name} can work with",
+            hint=""
+            if call.target
+            else "name a target: `target:` in a plan, --target in opsctl run",
         )
         return None
 

@@ -115,15 +115,20 @@ def _group(item: GroupQuorum) -> Json:
 
 
 def _concurrency(bound: BoundStep) -> Json | None:
-    """Returns the lock the plan asks for, else the first the tool's definition asks for."""
+    """Returns the lock the plan asks for, and those of the tool's definition beside it.
+
+    A shared lock is held like an exclusive one: that is safe, and no tool needs more yet.
+    """
+    keys = [key for lock in bound.call.tool.locks if (key := _lock_key(lock, bound.call))]
     own = bound.step.concurrency
     if own is not None:
-        return {"key": own.key, "max_runs": own.max_runs, "on_conflict": own.on_conflict}
-    for lock in bound.call.tool.locks:
-        key = _lock_key(lock, bound.call)
-        if key and lock.get("mode", "exclusive") == "exclusive":
-            return {"key": key, "max_runs": 1, "on_conflict": "queue"}
-    return None
+        held: Json = {"key": own.key, "max_runs": own.max_runs, "on_conflict": own.on_conflict}
+    elif keys:
+        held = {"key": keys[0], "max_runs": 1, "on_conflict": "queue"}
+    else:
+        return None
+    also = [key for key in dict.fromkeys(keys) if key != held["key"]]
+    return {**held, "also": also} if also else held
 
 
 def _lock_key(lock: Mapping[str, str], call: BoundCall) -> str:

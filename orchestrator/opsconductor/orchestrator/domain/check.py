@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.findings import Findings
 from opsconductor.orchestrator.domain.parse import read_plan
+from opsconductor.orchestrator.domain.segments import NO_SEGMENTS, SegmentsMap
 from opsconductor.orchestrator.domain.validate import Surroundings, judge_plan
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def check_plan(
     assets: Mapping[str, Mapping[str, Any]],
     segments: Collection[str] = (),
     policy: Policy | None = None,
+    segments_map: SegmentsMap = NO_SEGMENTS,
 ) -> CheckedPlan:
     """Reads and judges a document whole; mistakes of shape hide no others. Never raises.
 
@@ -45,10 +47,11 @@ def check_plan(
         assets: Assets of the tenant by name.
         segments: Segments that have agents.
         policy: When given, its limits and groups are checked too.
+        segments_map: Where addresses and names lie that are no assets.
     """
     findings = Findings(lines or {})
     plan = read_plan(document, findings)
     if plan is not None:
-        judge_plan(plan, Surroundings(registry, assets, segments, policy), findings)
+        judge_plan(plan, Surroundings(registry, assets, segments, policy, segments_map), findings)
     faults = findings.all_faults()
     return CheckedPlan(None if faults else plan, faults, tuple(findings.warnings))

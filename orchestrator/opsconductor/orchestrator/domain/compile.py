@@ -18,6 +18,7 @@ from opsconductor.orchestrator.domain.policy import PlanFacts
 from opsconductor.orchestrator.domain.references import Reach
 from opsconductor.orchestrator.domain.rendering import command_text
 from opsconductor.orchestrator.domain.risk import LEVELS, StepRisk, is_production_change, plan_risk
+from opsconductor.orchestrator.domain.segments import NO_SEGMENTS, SegmentsMap
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import PlanInvalid, PlanTooLarge
 from opsconductor.tool_registry.estimate import estimate
@@ -42,6 +43,7 @@ def compile_plan(
     policy: Policy,
     tenant: str,
     revision: int = 1,
+    segments_map: SegmentsMap = NO_SEGMENTS,
 ) -> CompiledPlan:
     """Returns a plan ready to be approved and run.
 
@@ -51,7 +53,7 @@ def compile_plan(
     """
     findings = Findings()
     graph = build_graph(plan, findings)
-    binder = Binder(plan, registry, assets, findings)
+    binder = Binder(plan, registry, assets, findings, segments_map)
     steps = [bind_step(binder, step, Reach(graph, step.id)) for step in plan.steps]
     rollback = [
         bind_rollback(binder, call, f"rollback-{number}")

@@ -176,6 +176,35 @@ class AttemptFinished(Event):
 
 
 @dataclass(frozen=True)
+class AttemptRecovered(Event):
+    """An agent's journal holds an attempt that the restored store had forgotten.
+
+    Nothing starts it again: it counts when the step's turn comes. A later one replaces it.
+    """
+
+    attempt_id: str
+    step_id: str
+    kind: str
+    number: int
+    agent_id: str
+    session_epoch: int
+    started: bool
+    report: Json
+    """Fields of ``AttemptFinished``; its state is ``running`` while the agent is still at it."""
+
+
+@dataclass(frozen=True)
+class LateEvidence(Event):
+    """An agent said what became of an attempt after it had been given up as unknown."""
+
+    attempt_id: str
+    state: str
+    effects: str
+    exit_code: int | None = None
+    error: Json = None
+
+
+@dataclass(frozen=True)
 class RetryScheduled(Event):
     """A step is queued again after a delay."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opsconductor.orchestrator.domain.compiled import CompiledPlan, CompiledStep
+    from opsconductor.orchestrator.domain.events import AttemptRecovered
 
 FORWARD = "forward"
 UNDO = "undo"
@@ -58,6 +59,8 @@ class Attempt:
     survivors: tuple[str, ...] = ()
     judged: bool = False
     """Whether the step already took this attempt's end into account."""
+    late: str = ""
+    """What its agent said of it after it had been given up as unknown; decides nothing."""
 
     @property
     def live(self) -> bool:
@@ -181,6 +184,8 @@ class Execution:
     undo_count: int = 0
     resolutions: tuple[tuple[str, str, str], ...] = ()
     """(attempt_id, statement, signature) of retries a person authorised."""
+    recovered: Mapping[str, AttemptRecovered] = field(default_factory=dict)
+    """Attempts from agents' journals that a restored store had forgotten, by id."""
     last_seq: int = 0
 
     @property

@@ -60,13 +60,17 @@ def _attempt_granted(event: ev.AttemptGranted, state: Execution, at: datetime) -
     ids = (*record.attempt_ids, event.attempt_id)
     if event.kind == UNDO:
         return state.with_step(event.step_id, attempt_ids=ids, undo_queued=False, not_before=None)
+    # Undo goes by the order in which steps began to have effects; what had none is no begin.
+    never_began = all(
+        state.attempts[attempt_id].effects == "none" for attempt_id in record.attempt_ids
+    )
     state = move_step(
         state,
         event.step_id,
         StepState.RUNNING,
         attempt_ids=ids,
         started_at=record.started_at or at,
-        start_order=record.start_order or event.start_order,
+        start_order=event.start_order if never_began else record.start_order,
         not_before=None,
     )
     if state.state is ExecutionState.QUEUED:
@@ -177,12 +181,31 @@ def _unknown_resolved(event: ev.UnknownResolved, state: Execution, at: datetime)
     return show_gate(state)
 
 
+def _attempt_recovered(event: ev.AttemptRecovered, state: Execution, at: datetime) -> Execution:
+    state = replace(state, recovered={**state.recovered, event.attempt_id: event})
+    if event.kind != FORWARD:
+        return state
+    # Known at once: whatever becomes of the step here, nobody may read that nothing happened.
+    record = state.steps[event.step_id]
+    effects = max((record.effects, event.report["effects"]), key=_EFFECTS.index)
+    return state.with_step(event.step_id, effects=effects)
+
+
+def _late_evidence(event: ev.LateEvidence, state: Execution, at: datetime) -> Execution:
+    said = event.state.replace("_", " ")
+    if event.error:
+        said += f" ({event.error.get('message', '')})"
+    return state.with_attempt(event.attempt_id, late=said)
+
+
 RULES: Mapping[type[ev.Event], Rule] = {
     ev.StepQueued: _step_queued,
     ev.StepSkipped: _step_skipped,
     ev.AttemptGranted: _attempt_granted,
     ev.AttemptStarted: _attempt_started,
     ev.AttemptFinished: _attempt_finished,
+    ev.AttemptRecovered: _attempt_recovered,
+    ev.LateEvidence: _late_evidence,
     ev.RetryScheduled: _retry_scheduled,
     ev.StepFinished: _step_finished,
     ev.UnknownResolved: _unknown_resolved,

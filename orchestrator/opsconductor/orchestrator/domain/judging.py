@@ -31,6 +31,9 @@ REQUEUE_CODES = frozenset(
 """Refusals that say nothing about the step: it may be granted again, here or elsewhere."""
 
 REQUEUE_DELAY = timedelta(milliseconds=500)
+LONGEST_REQUEUE_DELAY = timedelta(seconds=30)
+MAX_REFUSALS = 30
+"""A step that no agent takes so often in a row is given up: it never started."""
 READ_ATTEMPTS_AFTER_UNKNOWN = 5
 """A read whose agent died is tried again at most so often in total."""
 
@@ -79,18 +82,48 @@ def delay(retry: Mapping[str, Any], number: int, seed: str) -> timedelta:
     if retry["max_ms"]:
         wait = min(wait, retry["max_ms"])
     if retry["jitter"]:
-        share = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") / 2**32
-        wait *= 0.5 + share / 2
+        wait *= 0.5 + _share(seed) / 2
     return timedelta(milliseconds=min(wait, 86_400_000.0))
+
+
+def _share(seed: str) -> float:
+    """Returns a number from 0 to 1 that the seed decides."""
+    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") / 2**32
 
 
 def _not_started(state: Execution, step: CompiledStep, attempt: Attempt, now: datetime) -> ev.Event:
     code = (attempt.error or {}).get("code", "")
     if _ending(state):
         return ev.StepFinished(step.step_id, "cancelled", attempt.error)
-    if code in REQUEUE_CODES:
-        return ev.RetryScheduled(step.step_id, (now + REQUEUE_DELAY).isoformat(), code)
-    return ev.StepFinished(step.step_id, "failed", attempt.error)
+    if code not in REQUEUE_CODES:
+        return ev.StepFinished(step.step_id, "failed", attempt.error)
+    if wait := requeue_delay(state, attempt):
+        return ev.RetryScheduled(step.step_id, (now + wait).isoformat(), code)
+    return ev.StepFinished(step.step_id, "failed", refused_too_often(attempt))
+
+
+def requeue_delay(state: Execution, attempt: Attempt) -> timedelta | None:
+    """Returns the wait after a refusal, longer after each in a row; None when it is enough."""
+    refusals = 0
+    for other in reversed(state.attempts_of(attempt.step_id, attempt.kind)):
+        if other.state is not AttemptState.NOT_STARTED:
+            break
+        refusals += 1
+    if refusals >= MAX_REFUSALS:
+        return None
+    wait: timedelta = min(REQUEUE_DELAY * float(2 ** (refusals - 1)), LONGEST_REQUEUE_DELAY)
+    return wait * (0.5 + _share(attempt.attempt_id) / 2)
+
+
+def refused_too_often(attempt: Attempt) -> dict[str, str]:
+    """Returns the error of a step that no agent takes."""
+    error = attempt.error or {}
+    return {
+        "code": "NOT_TAKEN",
+        "message": f"no agent took it in {MAX_REFUSALS} tries; the last refusal: "
+        f"{error.get('message') or error.get('code', '')}",
+        "error_class": "non_retryable",
+    }
 
 
 def _ending(state: Execution) -> bool:

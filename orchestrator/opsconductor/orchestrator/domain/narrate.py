@@ -32,7 +32,9 @@ def step_summary(state: Execution, record: StepRecord) -> str:
     words = str(record.state).replace("_", " ")
     why = (record.error or {}).get("message") or record.skip_reason
     resolved = f" (decided by {record.resolved_by})" if record.resolved_by else ""
-    return f"{step.tool}{where} {words}{resolved}" + (f": {why}" if why else "")
+    late = [item for name in record.attempt_ids if (item := state.attempts[name].late)]
+    said = f"; its agent said later: {late[-1]}" if late else ""
+    return f"{step.tool}{where} {words}{resolved}" + (f": {why}" if why else "") + said
 
 
 def tell(state: Execution, event: ev.Event) -> str:
@@ -64,6 +66,22 @@ def _ended(state: Execution, event: ev.AttemptFinished) -> str:
 def _started(state: Execution, event: ev.AttemptStarted) -> str:
     attempt = state.attempts[event.attempt_id]
     return f"step {attempt.step_id} started: {event.command}"
+
+
+def _recovered(state: Execution, event: ev.AttemptRecovered) -> str:
+    words = event.report["state"].replace("_", " ")
+    return (
+        f"the journal of its agent holds attempt {event.number} of step {event.step_id}, which "
+        f"the restored store had forgotten: {words}"
+    )
+
+
+def _late(state: Execution, event: ev.LateEvidence) -> str:
+    attempt = state.attempts[event.attempt_id]
+    return (
+        f"step {attempt.step_id}: the agent of attempt {attempt.number} now says "
+        f"{attempt.late}; the record stands"
+    )
 
 
 def _step_finished(state: Execution, event: ev.StepFinished) -> str:
@@ -108,6 +126,8 @@ _TELLERS: dict[type[ev.Event], Callable[[Execution, ev.Event], str]] = {
     ev.AttemptGranted: _granted,  # type: ignore[dict-item]
     ev.AttemptStarted: _started,  # type: ignore[dict-item]
     ev.AttemptFinished: _ended,  # type: ignore[dict-item]
+    ev.AttemptRecovered: _recovered,  # type: ignore[dict-item]
+    ev.LateEvidence: _late,  # type: ignore[dict-item]
     ev.StepFinished: _step_finished,  # type: ignore[dict-item]
     ev.UndoFinished: _undo_finished,  # type: ignore[dict-item]
     ev.ExecutionFinished: _finished,  # type: ignore[dict-item]

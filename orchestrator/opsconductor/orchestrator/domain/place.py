@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.execution import FORWARD, UNDO, Attempt, Execution
+from opsconductor.orchestrator.domain.locks import fails_on_conflict, in_words, locks_of
+from opsconductor.orchestrator.domain.rooms import Rooms
 from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState, StepState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from opsconductor.orchestrator.domain.compiled import CompiledStep
 
 
-@dataclass(frozen=True)
+UNLIMITED = 2**31
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
     """What an agent must offer to run something."""
 
@@ -26,9 +34,10 @@ class Demand:
     labels: Mapping[str, str] = field(default_factory=dict)
     agent_id: str = ""
     """Only this agent will do (an undo that restores what it captured); empty for any."""
+    tool: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReadyStep:
     """A step, or the undo of one, that may start."""
 
@@ -39,8 +48,12 @@ class ReadyStep:
     demand: Demand
     priority: int
     queued_at: datetime
+    running: int = 0
+    """Attempts its execution has already: who has less comes first."""
     locks: tuple[tuple[str, int], ...] = ()
     """(key, holders allowed) it must hold while it runs."""
+    refuses: bool = False
+    """Whether it would rather fail than wait for a lock."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,14 @@ class AgentView:
     session_epoch: int
     ready: bool
     """Whether it takes new work now."""
+    held: str = ""
+    """Why nobody is given work now, in words; empty when somebody is."""
+    kept_tools: Mapping[str, str] = field(default_factory=dict)
+    """Tools it is given no more, each with the reason."""
+    segment_room: int = UNLIMITED
+    """How much more may run in its segment."""
+    tenant_room: int = UNLIMITED
+    """How much more may run for its tenant."""
 
 
 @dataclass(frozen=True)
@@ -76,36 +97,73 @@ class Placement:
 
     grants: tuple[Grant, ...]
     waiting: tuple[tuple[ReadyStep, str], ...]
+    refused: tuple[tuple[ReadyStep, str], ...] = ()
+    """Steps that would rather fail than wait, and for what they would have to wait."""
+
+
+LOOKED_AT = 100
+"""Once no place is left, so many steps are told what exactly they wait for; it costs time."""
+NO_PLACE = "waits for a free place"
+AGING = timedelta(minutes=10)
+"""Whoever has waited so long counts as one priority more urgent, so that nobody waits for ever."""
 
 
 def place(
-    ready: Sequence[ReadyStep], fleet: Sequence[AgentView], holds: Mapping[str, int]
+    ready: Sequence[ReadyStep],
+    fleet: Sequence[AgentView],
+    holds: Mapping[str, int],
+    now: datetime | None = None,
 ) -> Placement:
-    """Gives ready steps to agents: by priority, then by age; to the least loaded agent that can.
+    """Gives ready steps to the least loaded agents that can: by priority, fairly, by age.
+
+    Fairly: of equal priority, the step whose execution has less under way comes first.
 
     Args:
         ready: Steps that may start.
         fleet: Every known agent.
         holds: How many holders each lock has.
+        now: Whoever has waited long by then comes earlier; left out, age decides among equals only.
     """
-    free = {agent.agent_id: agent.capacity - agent.running for agent in fleet}
+    rooms = Rooms(fleet)
     held = dict(holds)
     grants: list[Grant] = []
     waiting: list[tuple[ReadyStep, str]] = []
-    for step in sorted(ready, key=lambda item: (item.priority, item.queued_at, item.execution_id)):
+    refused: list[tuple[ReadyStep, str]] = []
+    turns = in_turn(ready, now)
+    for number, step in enumerate(turns):
+        if number >= LOOKED_AT and not rooms.any():
+            waiting += [(item, NO_PLACE) for item in turns[number:]]
+            break
         lock = next((key for key, room in step.locks if held.get(key, 0) >= room), None)
         if lock is not None:
-            waiting.append((step, f"waits for lock {lock}"))
+            if step.refuses:
+                refused.append((step, in_words(lock)))
+            else:
+                waiting.append((step, f"waits for lock {in_words(lock)}"))
             continue
-        agent, why_not = _choose(step.demand, fleet, free)
+        agent, why_not = _choose(step.demand, fleet, rooms)
         if agent is None:
             waiting.append((step, why_not))
             continue
-        grants.append(Grant(step, agent.agent_id, agent.session_epoch, _why(agent, free)))
-        free[agent.agent_id] -= 1
+        grants.append(Grant(step, agent.agent_id, agent.session_epoch, _why(agent, rooms)))
+        rooms.take(agent)
         for key, _ in step.locks:
             held[key] = held.get(key, 0) + 1
-    return Placement(tuple(grants), tuple(waiting))
+    return Placement(tuple(grants), tuple(waiting), tuple(refused))
+
+
+def in_turn(ready: Iterable[ReadyStep], now: datetime | None = None) -> list[ReadyStep]:
+    """Returns steps in the order in which they get what is free."""
+    before: Counter[str] = Counter()
+    turns = []
+    for number, item in enumerate(sorted(ready, key=attrgetter("queued_at", "execution_id"))):
+        # The second step of an execution comes where one with one attempt under way would.
+        share = item.running + before[item.execution_id]
+        before[item.execution_id] += 1
+        waited = (now - item.queued_at) // AGING if now else 0
+        turns.append((item.priority - max(0, waited), share, number, item))
+    turns.sort(key=itemgetter(0, 1, 2))
+    return [item for *_, item in turns]
 
 
 def able(demand: Demand, agent: AgentView) -> bool:
@@ -146,6 +204,7 @@ def demand_of(body: Mapping[str, object], agent_id: str = "") -> Demand:
         segment=str(body["segment"]),
         labels=dict(body["agent_labels"]),  # type: ignore[call-overload]
         agent_id=agent_id,
+        tool=str(body["tool"]),
     )
 
 
@@ -163,7 +222,7 @@ def ready_steps(state: Execution, now: datetime) -> list[ReadyStep]:
     for step in state.compiled.rollback if undoing else state.compiled.steps:
         record = state.steps[step.step_id]
         if record.state is StepState.QUEUED and _due(record.not_before, now):
-            found.append(_forward(state, step))
+            found.append(_ready(state, step, FORWARD, demand_of(step.body)))
     if undoing and state.undo:
         for step_id in state.undo.order:
             record = state.steps[step_id]
@@ -172,23 +231,8 @@ def ready_steps(state: Execution, now: datetime) -> list[ReadyStep]:
     return found
 
 
-def locks_of(step: CompiledStep) -> tuple[tuple[str, int], ...]:
-    """Returns the locks a running step holds: its own key, and its target when it changes it."""
-    locks: list[tuple[str, int]] = []
-    if own := step.body["concurrency"]:
-        locks.append((f"key:{own['key']}", own["max_runs"]))
-    target = step.body["target"]
-    if step.changes and target:
-        locks.append((f"target:{target['name']}", 1))
-    return tuple(locks)
-
-
 def _due(not_before: datetime | None, now: datetime) -> bool:
     return not_before is None or not_before <= now
-
-
-def _forward(state: Execution, step: CompiledStep) -> ReadyStep:
-    return _ready(state, step, FORWARD, demand_of(step.body))
 
 
 def _undo(state: Execution, step: CompiledStep) -> ReadyStep:
@@ -220,39 +264,49 @@ def last_effective(state: Execution, step_id: str) -> Attempt | None:
 
 
 def _ready(state: Execution, step: CompiledStep, kind: str, demand: Demand) -> ReadyStep:
-    record = state.steps[step.step_id]
     return ReadyStep(
         execution_id=state.execution_id,
         step_id=step.step_id,
         kind=kind,
-        number=len(state.attempts_of(step.step_id, kind)) + 1,
+        number=1 + max((item.number for item in state.attempts_of(step.step_id, kind)), default=0),
         demand=demand,
         priority=state.compiled.priority,
-        queued_at=record.queued_at or state.created_at,
-        locks=locks_of(step),
+        queued_at=state.steps[step.step_id].queued_at or state.created_at,
+        running=sum(1 for _ in state.live_attempts()),
+        locks=locks_of(state.tenant, step, kind),
+        refuses=kind == FORWARD and fails_on_conflict(step),
     )
 
 
 def _choose(
-    demand: Demand, fleet: Sequence[AgentView], free: Mapping[str, int]
+    demand: Demand, fleet: Sequence[AgentView], rooms: Rooms
 ) -> tuple[AgentView | None, str]:
     able_agents = [agent for agent in fleet if able(demand, agent)]
     if not able_agents:
         return None, missing(demand, fleet)
-    ready = [agent for agent in able_agents if agent.ready]
+    if held := able_agents[0].held:
+        return None, held
+    ready = [agent for agent in able_agents if agent.ready and demand.tool not in agent.kept_tools]
     if not ready:
+        kept = [
+            f"waits for a person: {agent.name}: {why}"
+            for agent in able_agents
+            if agent.ready and (why := agent.kept_tools.get(demand.tool))
+        ]
+        if kept:
+            return None, "; ".join(kept)
         names = ", ".join(sorted(agent.name for agent in able_agents))
         return None, f"waits for agent {names} to be connected and taking work"
-    best = max(ready, key=lambda agent: (free[agent.agent_id], agent.name))
-    if free[best.agent_id] <= 0:
-        return None, f"waits for a free place on {', '.join(sorted(a.name for a in ready))}"
+    best = max(ready, key=lambda agent: (rooms.left(agent), rooms.own(agent), agent.name))
+    if rooms.left(best) <= 0:
+        return None, f"{NO_PLACE} {rooms.why_full(ready)}"
     return best, ""
 
 
-def _why(agent: AgentView, free: Mapping[str, int]) -> str:
+def _why(agent: AgentView, rooms: Rooms) -> str:
     return (
         f"{agent.name} serves segment {agent.segment} and has "
-        f"{free[agent.agent_id]} of {agent.capacity} places free"
+        f"{rooms.own(agent)} of {agent.capacity} places free"
     )
 
 
@@ -260,9 +314,9 @@ def place_preview(demand: Demand, fleet: Sequence[AgentView]) -> tuple[str, str]
     """Returns the agent that would take something now, and why; no id when no known agent could."""
     if why_not := missing(demand, fleet):
         return "", why_not
-    free = {agent.agent_id: agent.capacity - agent.running for agent in fleet}
-    agent, why_not = _choose(demand, fleet, free)
+    rooms = Rooms(fleet)
+    agent, why_not = _choose(demand, fleet, rooms)
     if agent is not None:
-        return agent.agent_id, _why(agent, free)
+        return agent.agent_id, _why(agent, rooms)
     possible = min((item for item in fleet if able(demand, item)), key=lambda item: item.name)
     return possible.agent_id, why_not

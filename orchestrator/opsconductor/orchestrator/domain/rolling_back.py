@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.execution import UNDO, Attempt, Execution, StepRecord
-from opsconductor.orchestrator.domain.judging import REQUEUE_CODES, REQUEUE_DELAY
+from opsconductor.orchestrator.domain.judging import (
+    REQUEUE_CODES,
+    refused_too_often,
+    requeue_delay,
+)
 from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState, StepState
 
 if TYPE_CHECKING:
@@ -115,7 +119,10 @@ def judge_undo(state: Execution, attempt: Attempt, now: datetime) -> ev.Event:
     not_started = attempt.state is AttemptState.NOT_STARTED
     again = state.state is ExecutionState.ROLLING_BACK
     if again and not_started and code in REQUEUE_CODES:
-        return ev.UndoQueued(attempt.step_id, (now + REQUEUE_DELAY).isoformat())
+        if wait := requeue_delay(state, attempt):
+            return ev.UndoQueued(attempt.step_id, (now + wait).isoformat())
+        error = refused_too_often(attempt)
+        return ev.UndoFinished(attempt.step_id, "rollback_failed", error)
     started = [
         other
         for other in state.attempts_of(attempt.step_id, UNDO)

@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain.durations import BadDuration, format_duration, parse_duration
+from opsconductor.orchestrator.domain.durations import (
+    BadDuration,
+    format_duration,
+    from_ms,
+    parse_duration,
+)
 from opsconductor.orchestrator.domain.findings import Findings, did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -146,7 +151,8 @@ class Section:
         try:
             duration = parse_duration(value)
         except BadDuration as exc:
-            self.fault(code, key, found=shown(value), expected=expected, hint=str(exc))
+            hint = _unit_hint(value, bounds) or str(exc)
+            self.fault(code, key, found=shown(value), expected=expected, hint=hint)
             return None
         if not bounds[0] <= duration <= bounds[1]:
             self.fault(code, key, found=shown(value), expected=expected)
@@ -199,3 +205,13 @@ class Section:
             return Section(value, self.at(key), self.step, self.findings)
         self.fault("TYPE", key, found=shown(value), expected="a mapping")
         return None
+
+
+def _unit_hint(value: object, bounds: tuple[timedelta, timedelta]) -> str:
+    """Returns what to write instead of a bare number: always something that is allowed there."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    low, high = (bound.total_seconds() for bound in bounds)
+    seconds = value if low <= value <= high else max(low, min(30, high))
+    example = format_duration(from_ms(round(seconds * 1000)))
+    return f"a bare number has no unit; write for example {example}"

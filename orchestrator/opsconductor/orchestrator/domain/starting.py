@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.domain import approval as approvals
     from opsconductor.orchestrator.domain.compiled import CompiledStep
     from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.place import ReadyStep
 
 
 def request(
@@ -111,6 +112,13 @@ def _queue(state: Execution, step: CompiledStep) -> ev.StepQueued | ev.StepFinis
 
 def _scope(state: Execution, step: CompiledStep) -> dict[str, object]:
     return {**state.scope(), "target": step.body["target"] or {}}
+
+
+def conflict(step: ReadyStep, lock: str) -> ev.StepFinished:
+    """Returns the end of a step that would rather fail than wait for a lock."""
+    message = f"{lock} is held by another step, and on_conflict is fail"
+    error = {"code": "CONFLICT", "message": message, "error_class": "non_retryable"}
+    return ev.StepFinished(step.step_id, "failed", error)
 
 
 def _failed_early(step: CompiledStep, code: str, message: str) -> ev.StepFinished:

@@ -6,6 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.findings import did_you_mean
+from opsconductor.orchestrator.domain.segments import NO_SEGMENTS, SegmentsMap
 from opsconductor.tool_registry.formats import mismatch
 
 if TYPE_CHECKING:
@@ -24,12 +25,17 @@ _TEXT_FIELDS = (
 )
 
 
-def resolve_target(name: str, assets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the target of a body: the asset of that name, else the bare address itself."""
-    asset = assets.get(name)
-    if asset is None:
-        return _target(name, {"connection": "ssh"})
-    return _target(name, asset)
+def resolve_target(
+    name: str,
+    assets: Mapping[str, Mapping[str, Any]],
+    segments: SegmentsMap = NO_SEGMENTS,
+) -> dict[str, Any]:
+    """Returns the target of a body: the asset of that name, else the bare address itself.
+
+    Where its segment is not said, the segments map says it.
+    """
+    target = _target(name, assets.get(name, {"connection": "ssh"}))
+    return target | {"segment": target["segment"] or segments.segment_of(target["address"])}
 
 
 def _target(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:

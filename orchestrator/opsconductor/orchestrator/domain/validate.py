@@ -12,6 +12,7 @@ from opsconductor.orchestrator.domain.findings import Findings, did_you_mean
 from opsconductor.orchestrator.domain.graph import Graph, build_graph
 from opsconductor.orchestrator.domain.references import Reach, check_condition
 from opsconductor.orchestrator.domain.risk import READ_ONLY
+from opsconductor.orchestrator.domain.segments import NO_SEGMENTS, SegmentsMap
 from opsconductor.tool_registry.inputs import is_constrained
 
 if TYPE_CHECKING:
@@ -49,16 +50,20 @@ class Surroundings:
     """Segments that have agents."""
     policy: Policy | None = None
     """Checks groups and size when given."""
+    segments_map: SegmentsMap = NO_SEGMENTS
+    """Where addresses and names lie that are no assets."""
 
 
 def judge_plan(plan: Plan, around: Surroundings, findings: Findings) -> None:
     """Records every fault and warning of a plan."""
     graph = build_graph(plan, findings)
-    binder = Binder(plan, around.registry, around.assets, findings)
+    binder = Binder(plan, around.registry, around.assets, findings, around.segments_map)
     for step in plan.steps:
         _judge_step(step, graph, binder, around)
     for number, call in enumerate(plan.rollback, start=1):
-        bind_rollback(binder, call, f"rollback-{number}")
+        undoing = bind_rollback(binder, call, f"rollback-{number}")
+        if undoing is not None:
+            _check_bare_target(undoing, plan, f"{call.path}.target", around, findings)
     _check_segment(plan.segment, "segment", "", around, findings)
     if around.policy and len(plan.steps) > around.policy.max_steps:
         findings.fault(
@@ -155,6 +160,31 @@ def _check_placement(
     placed = own or step.segment or plan.segment or step.agent_labels or plan.agent_labels
     if target is None and not placed and bound.call.tool.runs_on_agent_host:
         _require_one_segment(step, around, findings)
+    _check_bare_target(bound, plan, f"{step.path}.target", around, findings)
+
+
+def _check_bare_target(
+    bound: BoundStep, plan: Plan, path: str, around: Surroundings, findings: Findings
+) -> None:
+    """Refuses an address or name that may lie in any of several segments."""
+    step, target = bound.step, bound.call.target
+    placed = step.segment or plan.segment or step.agent_labels or plan.agent_labels
+    segments = sorted(set(around.segments))
+    if target is None or target["segment"] or placed or len(segments) < 2:
+        return
+    if target["name"] in around.assets:
+        return
+    findings.fault(
+        "SEGMENT_UNKNOWN",
+        path,
+        step=step.id,
+        found=f"{target['name']}, which is no asset and lies in no segment of the map "
+        f"({around.segments_map}); agents are in segments {', '.join(segments)}",
+        expected="a target whose segment is known",
+        hint=f"add segment: {segments[0]} to the step, or tell where it lies with "
+        "`opsctl assets import`: segments: [{name: "
+        f"{segments[0]}, cidrs: [10.0.0.0/24], dns: [example.com]}}]",
+    )
 
 
 def _require_one_segment(step: Step, around: Surroundings, findings: Findings) -> None:

@@ -1,16 +1,16 @@
-"""One open execution in memory: its state, its place in the chain, and its turn-taking."""
+"""One execution in memory: its state, its place in the chain, and its turn-taking."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.advance import settle
-from opsconductor.orchestrator.domain.fold import fold
+from opsconductor.orchestrator.domain.fold import apply, fold
+from opsconductor.orchestrator.domain.locks import locks_of
+from opsconductor.orchestrator.domain.states import AttemptState
 from opsconductor.orchestrator.engine import log, rows
 from opsconductor.orchestrator.store.base import (
     AppendEvents,
@@ -19,6 +19,13 @@ from opsconductor.orchestrator.store.base import (
     PutAttempt,
     PutExecution,
 )
+from opsconductor.orchestrator.store.sharing import (
+    DropLease,
+    Fence,
+    FreeHolds,
+    TakeHold,
+    TakeLease,
+)
 from opsconductor.rpc import ids
 from opsconductor.rpc.errors import NotFound
 
@@ -26,12 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.execution import Attempt, Execution
     from opsconductor.orchestrator.domain.place import Grant
     from opsconductor.orchestrator.store.store import Store
 
 EVENTS_PER_READ = 1000
-ENDED_KEPT = 32
 
 
 @dataclass
@@ -43,12 +49,37 @@ class Actor:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     written: Execution | None = None
     """The state as the store has it; None before the first commit."""
+    owner: str = ""
+    """The orchestrator that moves it, as last read or written; empty for none, or the only one."""
     timer: datetime | None = None
     """When it asked to be looked at again."""
     unwritten: list[ev.Recorded] = field(default_factory=list)
     """Events that nobody waits for; they go with the next commit."""
     doubtful: bool = False
-    """Whether a commit failed in a way that may have written it."""
+    """Whether the store may know more: a commit's end was not seen, or others wrote."""
+
+    def note(self, event: ev.AttemptStarted, now: datetime) -> None:
+        """Takes an event that is written with the next commit."""
+        # What follows from the passing of time is left to a move, which also acts on it.
+        item = ev.Recorded(self.state.last_seq + 1, now, event)
+        self.state = apply(self.state, item)
+        self.unwritten.append(item)
+
+    def wrote(self, state: Execution, head: str, owner: str) -> None:
+        """Notes that a commit arrived."""
+        self.state = self.written = state
+        self.head, self.owner = head, owner
+        self.unwritten, self.doubtful = [], False
+
+    async def catch_up(self, store: Store) -> None:
+        """Reads what the store has beyond what was known to be written."""
+        fresh = await _read_on(store, self.state.execution_id, self.written, self.head)
+        unwritten = self.unwritten
+        self.wrote(fresh.state, fresh.head, fresh.owner)
+        for item in unwritten:
+            event = item.event
+            if isinstance(event, ev.AttemptStarted) and is_granted(self.state, event.attempt_id):
+                self.note(event, item.at)
 
 
 @dataclass
@@ -57,7 +88,9 @@ class Change:
 
     actor: Actor
     state: Execution
-    recorded: list[ev.Recorded]
+    recorded: list[ev.Recorded] = field(default_factory=list)
+    grants: list[tuple[Grant, str]] = field(default_factory=list)
+    """What is granted, each with the attempt's id."""
 
     def extend(self, events: Sequence[ev.Event], now: datetime) -> None:
         """Adds events and all that follows from them."""
@@ -78,8 +111,13 @@ class Change:
             routing_reason=grant.reason,
             start_order=1 + max((s.start_order for s in self.state.steps.values()), default=0),
         )
+        self.grants.append((grant, attempt_id))
         self.extend((event,), now)
         return attempt_id
+
+    def copy(self) -> Change:
+        """Returns a change of its own that stands where this one does."""
+        return Change(self.actor, self.state, list(self.recorded), list(self.grants))
 
     def operations(self) -> tuple[list[Op], str]:
         """Returns what to write, and the chain's head afterwards."""
@@ -102,43 +140,62 @@ class Change:
         ]
         return ops, head
 
+    def guards(self, replica_id: str) -> tuple[list[Op], str]:
+        """Returns what keeps other orchestrators from interfering, and who owns it afterwards.
 
-class AtRest:
-    """Executions in memory that are not open: those in use, and the last that ended.
+        Who opens an execution moves it from then on, whoever ends one drops it. A grant needs the
+        execution and every lock of the step, in the transaction that grants.
+        """
+        state, actor = self.state, self.actor
+        ops: list[Op] = [FreeHolds(attempt.attempt_id) for attempt in self._ended()]
+        was_open = actor.written is not None and actor.written.open
+        owner = actor.owner
+        if not state.open:
+            owner = ""
+            ops += [DropLease(state.execution_id)] if was_open else []
+        elif not was_open:
+            owner = replica_id
+            ops.append(TakeLease(state.execution_id, replica_id))
+        elif self.grants:
+            ops.append(Fence(state.execution_id, actor.owner))
+        ops += [
+            TakeHold(key, room, attempt_id)
+            for grant, attempt_id in self.grants
+            for key, room in grant.step.locks
+        ]
+        return ops, owner
 
-    Whoever waited for an end reads the execution right then, and must not make the store tell the
-    whole story again.
-    """
-
-    def __init__(self) -> None:
-        self._actors: WeakValueDictionary[str, Actor] = WeakValueDictionary()
-        self._ended: deque[Actor] = deque(maxlen=ENDED_KEPT)
-
-    def get(self, execution_id: str) -> Actor | None:
-        """Returns an execution if it is in memory."""
-        return self._actors.get(execution_id)
-
-    def put(self, actor: Actor) -> None:
-        """Keeps one that has just ended, for a while."""
-        self._actors[actor.state.execution_id] = actor
-        self._ended.append(actor)
-
-    def share(self, fresh: Actor) -> Actor:
-        """Returns the one in memory, else the one just read: all who use it share its lock."""
-        return self._actors.setdefault(fresh.state.execution_id, fresh)
+    def _ended(self) -> list[Attempt]:
+        """Returns the attempts that end in this change and held locks."""
+        return [
+            attempt
+            for item in self.recorded
+            if isinstance(item.event, ev.AttemptFinished)
+            and (attempt := self.state.attempts[item.event.attempt_id])
+            and locks_of(self.state.tenant, self.state.compiled_step(attempt.step_id), attempt.kind)
+        ]
 
 
 async def read(store: Store, execution_id: str) -> Actor:
     """Returns an execution as the store has it. Raises NotFound."""
-    recorded: list[ev.Recorded] = []
-    head = log.GENESIS
+    return await _read_on(store, execution_id, None, log.GENESIS)
+
+
+def is_granted(state: Execution, attempt_id: str) -> bool:
+    """Tells whether an attempt is granted and nothing more is known of it."""
+    attempt = state.attempts.get(attempt_id)
+    return attempt is not None and attempt.state is AttemptState.GRANTED
+
+
+async def _read_on(store: Store, execution_id: str, state: Execution | None, head: str) -> Actor:
     while True:
-        stored = await store.events(execution_id, from_seq=len(recorded) + 1, limit=EVENTS_PER_READ)
-        recorded += log.read(stored)
-        head = stored[-1].hash if stored else head
-        if len(stored) < EVENTS_PER_READ:
+        seen = state.last_seq if state else 0
+        chain = await store.chain(execution_id, from_seq=seen + 1, limit=EVENTS_PER_READ)
+        if chain.events:
+            state = fold(state, log.read(chain.events))
+            head = chain.events[-1].hash
+        if len(chain.events) < EVENTS_PER_READ:
             break
-    if not recorded:
+    if state is None:
         raise NotFound(f"there is no execution {execution_id}")
-    state = fold(None, recorded)
-    return Actor(state, head, written=state)
+    return Actor(state, head, written=state, owner=chain.owner)

@@ -2,6 +2,10 @@
 
 One execution moves under its own lock; every move is worked out in memory, committed in one
 transaction, and only then told to callers and agents. A failed commit leaves nothing behind.
+
+Where several orchestrators share a store, each execution is moved by one of them: only that one
+grants, sends and keeps time. Any other may append what people and agents say; whoever finds the
+next event number taken reads on and decides again.
 """
 
 from __future__ import annotations
@@ -12,18 +16,24 @@ from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.advance import next_deadline
-from opsconductor.orchestrator.domain.fold import apply, fold
-from opsconductor.orchestrator.domain.place import Grant, locks_of, place, ready_steps
-from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState
-from opsconductor.orchestrator.engine.actor import Actor, AtRest, Change, read
-from opsconductor.orchestrator.engine.assignments import assignment
+from opsconductor.orchestrator.domain.fold import fold
+from opsconductor.orchestrator.engine.actor import Actor, Change
+from opsconductor.orchestrator.engine.dispatch import Dispatch
+from opsconductor.orchestrator.engine.doubts import Doubts
+from opsconductor.orchestrator.engine.granting import Granting
+from opsconductor.orchestrator.engine.memory import Memory
+from opsconductor.orchestrator.engine.replica import Replica
+from opsconductor.orchestrator.engine.starts import Starts
 from opsconductor.orchestrator.engine.timers import Timers
-from opsconductor.orchestrator.engine.waiting import NOT_ITS_TURN, Waiting
-from opsconductor.rpc.errors import NotFound, OpsConductorError
+from opsconductor.orchestrator.engine.waiting import Waiting
+from opsconductor.orchestrator.engine.work import Trouble, Work
+from opsconductor.orchestrator.store.base import SequenceConflict
+from opsconductor.orchestrator.store.sharing import LockTaken, OwnerLost, PassLease
+from opsconductor.rpc.errors import OpsConductorError
 from opsconductor.rpc.failpoints import hit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from opsconductor.orchestrator.domain.execution import Attempt, Execution
@@ -31,11 +41,14 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.engine.listeners import Listeners
     from opsconductor.orchestrator.store.store import Store
 
+    Decide = Callable[[Execution, datetime], Sequence[ev.Event]]
+
 LOG = logging.getLogger(__name__)
 
-LAZY_FLUSH = 0.05  # seconds; a start nobody waits for is written with the next commit or then
 RETRY_AFTER_STORE_ERROR = 1.0  # seconds
-ENDED_KEPT = 32  # executions in memory: who waited for an end reads it right then
+OTHERS_FIRST = 0.3  # seconds
+RACES = 20
+"""How often a move is decided anew because others were faster, before its caller is told."""
 
 
 class Engine:
@@ -48,124 +61,108 @@ class Engine:
         listeners: Listeners,
         clock: Callable[[], datetime],
         on_finished: Callable[[Execution], None] = lambda _: None,
+        replica: Replica | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
         self._listeners = listeners
         self._clock = clock
         self._on_finished = on_finished
-        self._actors: dict[str, Actor] = {}
-        self._at_rest = AtRest()
-        self._attempts: dict[str, str] = {}
-        self._waiting = Waiting()
-        self._timers = Timers(clock)
+        self._replica = replica or Replica()
+        self._memory = Memory(store)
+        self.waiting = Waiting()
         self._wake_placement = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._moves: set[asyncio.Task[Execution]] = set()
+        self._granting = Granting(fleet, self.waiting, self._wake_placement.set)
+        self._dispatch = Dispatch(fleet)
+        self._timers = Timers(clock)
+        self._trouble = Trouble(LOG)
+        self._work = Work()
+        self._doubts = Doubts(self._work, self._memory, self._go_on)
+        self._starts = Starts(store, self, self._memory, self._work, clock)
 
     # Life
 
     async def start(self) -> None:
-        """Loads every open execution and lets each go on from where the log ends."""
-        for execution_id in await self._store.open_executions():
-            self._adopt(await self._load(execution_id), self._clock())
-        self._spawn(self._run_deadlines())
-        self._spawn(self._run_placement())
-        for execution_id in list(self._actors):
-            await self._advance_quietly(execution_id)
+        """Begins to move executions; those of a store of its own all go on where the log ends."""
+        if not self._replica.shared:
+            for execution_id in await self._memory.expect(self._fleet.members()):
+                self._adopt(await self._memory.find(execution_id), self._clock())
+        self._work.go_on_with(self._run_deadlines())
+        self._work.go_on_with(self._run_placement())
+        for execution_id in sorted({*self._memory.moving, *self._memory.resting}):
+            await self.advance(execution_id)
 
     async def stop(self) -> None:
         """Writes what is unwritten and ends the engine's own tasks; executions stay as they are."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*self._moves, return_exceptions=True)
-        for actor in list(self._actors.values()):
-            if actor.unwritten:
-                async with actor.lock:
-                    await self._commit(Change(actor, actor.state, []))
+        await self._work.stop()
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what nobody waited for."""
+        for actor in list(self._memory.moving.values()):
+            async with actor.lock:
+                await self._flush(actor)
 
     # Commands
 
     async def begin(self, submitted: ev.Submitted) -> Execution:
         """Starts an execution: returns after its first commit, possibly with granted steps."""
-        return await self._to_its_end(self._begin(submitted))
+        return await self._work.to_its_end(self._begin(submitted))
 
     async def _begin(self, submitted: ev.Submitted) -> Execution:
         now = self._clock()
         first = ev.Recorded(1, now, submitted)
-        state = fold(None, [first])
-        actor = Actor(state)
-        change = Change(actor, state, [first])
+        actor = Actor(fold(None, [first]), owner=self._replica.replica_id)
         async with actor.lock:
             hit("submit.before_commit")
-            state = await self._move(change, now)
+            state = await self._move(Change(actor, actor.state, [first]), now)
             hit("submit.after_commit_before_reply")
         return state
 
-    async def command(
-        self, execution_id: str, decide: Callable[[Execution, datetime], Sequence[ev.Event]]
-    ) -> Execution:
+    async def command(self, execution_id: str, decide: Decide) -> Execution:
         """Applies what a person or an agent wants of an execution; a refusal changes nothing.
 
         Raises:
             NotFound: There is no such execution.
             OpsConductorError: ``decide`` refused.
         """
-        return await self._to_its_end(self._command(execution_id, decide))
+        return await self._work.to_its_end(self._command(execution_id, decide))
 
-    async def _command(
-        self, execution_id: str, decide: Callable[[Execution, datetime], Sequence[ev.Event]]
-    ) -> Execution:
-        actor = self._actors.get(execution_id) or await self._load(execution_id)
+    async def _command(self, execution_id: str, decide: Decide) -> Execution:
+        actor = await self._memory.find(execution_id)
         async with actor.lock:
-            await self._remove_doubt(actor)
-            now = self._clock()
-            events = decide(actor.state, now)
-            if not events:
-                return actor.state
-            change = Change(actor, actor.state, [])
-            change.extend(events, now)
-            return await self._move(change, now)
+            return await self._decide(actor, decide)
 
-    async def note(self, attempt_id: str, event: ev.AttemptStarted) -> None:
+    async def note(self, event: ev.AttemptStarted, agent_id: str) -> None:
         """Takes a start nobody waits for; it is written with the next commit, or shortly after."""
-        execution_id = await self.execution_of(attempt_id)
-        actor = self._actors.get(execution_id)
-        if actor is None:
-            return
-        async with actor.lock:
-            if actor.state.attempts[attempt_id].state is not AttemptState.GRANTED:
-                return
-            # What follows from the passing of time is left to a move, which also acts on it.
-            item = ev.Recorded(actor.state.last_seq + 1, self._clock(), event)
-            actor.state = apply(actor.state, item)
-            actor.unwritten.append(item)
-        asyncio.get_running_loop().call_later(LAZY_FLUSH, self._flush_soon, execution_id)
+        await self._starts.note(event, agent_id)
 
     # Reading
 
     async def execution(self, execution_id: str) -> Execution:
         """Returns an execution, open or finished. Raises NotFound."""
-        actor = self._actors.get(execution_id) or self._at_rest.get(execution_id)
-        return actor.state if actor else (await self._load(execution_id)).state
+        actor = await self._memory.find(execution_id)
+        if actor.doubtful and not self._moves_now(actor):
+            async with actor.lock:
+                await self._catch_up(actor)
+        return actor.state
 
     def open_states(self) -> Iterable[Execution]:
-        """Returns every open execution."""
-        return [actor.state for actor in self._actors.values()]
+        """Returns every open execution that this orchestrator moves."""
+        return [actor.state for actor in self._memory.moving.values()]
 
     async def execution_of(self, attempt_id: str) -> str:
         """Returns the execution an attempt belongs to. Raises NotFound."""
-        if execution_id := self._attempts.get(attempt_id):
-            return execution_id
-        row = await self._store.attempt(attempt_id)
-        if row is None:
-            raise NotFound(f"there is no attempt {attempt_id}")
-        return row.execution_id
+        return await self._memory.execution_of(attempt_id)
+
+    def moves(self, execution_id: str) -> bool:
+        """Tells whether it is this orchestrator that grants and sends for an execution."""
+        actor = self._memory.moving.get(execution_id)
+        return not self._replica.shared or (actor is not None and self._moves_now(actor))
 
     def waiting_reason(self, execution_id: str, step_id: str) -> str:
         """Returns why a ready step has no agent yet; empty when it is not waiting."""
-        return self._waiting.reasons(execution_id).get(step_id, "")
+        return self.waiting.reason(execution_id, step_id, self._fleet)
 
     def place_soon(self) -> None:
         """Looks again for agents for what waits."""
@@ -173,223 +170,225 @@ class Engine:
 
     def send(self, state: Execution, attempt: Attempt) -> None:
         """Sends a granted attempt to its agent, if that is connected; may be repeated."""
-        member = self._fleet.get(attempt.agent_id)
-        if member and member.session:
-            member.session.assign(assignment(state, attempt))
+        if self.moves(state.execution_id):
+            self._dispatch.send(state, attempt)
+
+    # Among other orchestrators
+
+    def moving(self) -> Mapping[str, int]:
+        """Returns the last written event of each execution that this orchestrator moves."""
+        return {
+            execution_id: actor.written.last_seq if actor.written else 0
+            for execution_id, actor in self._memory.moving.items()
+        }
+
+    def look_again(self, execution_id: str) -> None:
+        """Reads on where others may have written, and moves on from there."""
+        self._listeners.notify(execution_id)
+        if actor := self._memory.moving.get(execution_id):
+            actor.doubtful = True
+            self._work.start(self.advance(execution_id))
+
+    def after_others(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Does what the orchestrator that moves an execution was asked to do as well, a bit later.
+
+        Both at once would only stand in each other's way.
+        """
+        self._work.start_in(OTHERS_FIRST, work)
+
+    async def take_over(self, execution_id: str) -> None:
+        """Goes on with an execution that the store says is this orchestrator's now."""
+        actor = await self._memory.find(execution_id)
+        actor.doubtful = True
+        try:
+            await self._work.to_its_end(self._go_on(actor, None))
+        except OpsConductorError as exc:
+            LOG.warning("execution %s is taken over later: %s", execution_id, exc.message)
+
+    async def pass_on(self, execution_id: str, to: str) -> None:
+        """Hands an execution to another orchestrator, whole."""
+        actor = self._memory.moving.get(execution_id)
+        if actor is not None:
+            await self._work.to_its_end(self._pass_on(actor, to))
+
+    def drop_all(self) -> None:
+        """Stops moving whatever it moves: others do."""
+        for actor in list(self._memory.moving.values()):
+            self._let_go(actor)
+
+    async def _pass_on(self, actor: Actor, to: str) -> Execution:
+        async with actor.lock:
+            await self._flush(actor)
+            execution_id = actor.state.execution_id
+            if self._moves_now(actor) and not actor.unwritten:
+                actor.doubtful = True
+                await self._store.commit(PassLease(execution_id, actor.owner, to))
+                await self._catch_up(actor)
+            return actor.state
 
     # Moving
 
-    async def _to_its_end(self, move: Coroutine[None, None, Execution]) -> Execution:
-        """Carries a move to its end even when its caller is cancelled.
+    async def _decide(
+        self, actor: Actor, decide: Decide | None, turn: Collection[str] | None = None
+    ) -> Execution:
+        """Moves an execution by a decision, or only on; anew whenever others were faster."""
+        for race in range(RACES):
+            doubtful = actor.doubtful  # there may be steps nobody has looked at to place
+            await self._catch_up(actor)
+            now = self._clock()
+            change = Change(actor, actor.state)
+            if decide:
+                events = decide(actor.state, now)
+                if not events and not (doubtful and actor.state.open and self._moves_now(actor)):
+                    return actor.state
+                change.extend(events, now)
+            elif not self._moves_now(actor):
+                return actor.state
+            try:
+                return await self._move(change, now, turn)
+            except (SequenceConflict, OwnerLost):
+                if race == RACES - 1:
+                    raise
+        raise AssertionError("unreachable")
 
-        A caller that hangs up during a commit must not leave memory behind what was written.
-        """
-        task = asyncio.ensure_future(move)
-        self._moves.add(task)
-        task.add_done_callback(self._move_ended)
-        return await asyncio.shield(task)
-
-    def _move_ended(self, task: asyncio.Task[Execution]) -> None:
-        self._moves.discard(task)
-        if not task.cancelled():
-            task.exception()  # told to the caller, if there still is one
-
-    async def _remove_doubt(self, actor: Actor) -> None:
-        """Reads again what is written after a commit whose end was not seen; the lock is held."""
+    async def _catch_up(self, actor: Actor) -> None:
+        """Reads on after a commit whose end was not seen, or where others wrote; lock held."""
         if not actor.doubtful or actor.written is None:
             return
-        known = set(actor.state.attempts)
-        held = list(actor.state.live_attempts())
-        fresh = await read(self._store, actor.state.execution_id)
-        for attempt in held:
-            if not fresh.state.attempts[attempt.attempt_id].live:
+        moved = actor.state.execution_id in self._memory.moving
+        before = actor.state
+        await actor.catch_up(self._store)
+        state = actor.state
+        for attempt in before.live_attempts():
+            if not state.attempts[attempt.attempt_id].live:
                 self._fleet.release(attempt.agent_id, attempt.attempt_id)
-        actor.state = actor.written = fresh.state
-        actor.head, actor.unwritten, actor.doubtful = fresh.head, [], False
-        if not actor.state.open:
-            self._forget(actor.state)
+        if not state.open or not self._moves_now(actor):
+            self._let_go(actor)
             return
         self._adopt(actor, self._clock())
-        for attempt in actor.state.live_attempts():
-            if attempt.attempt_id not in known:
-                self.send(actor.state, attempt)
-        if actor.state.state is ExecutionState.CANCELLING or actor.state.stopping == "timeout":
-            self._cancel_live(actor.state)
+        self._dispatch.resume(state, before.attempts if moved else ())
 
     async def _move(
         self, change: Change, now: datetime, turn: Collection[str] | None = None
     ) -> Execution:
         """Settles, places, commits and acts; the actor's lock is held."""
+        actor = change.actor
         change.extend((), now)
-        waited = self._waiting.reasons(change.state.execution_id)
-        ended = self._release_ended(change)
-        grants = self._place(change, now, turn)
-        try:
-            await self._commit(change)
-        except BaseException:
-            change.actor.doubtful = True
-            self._waiting.put(change.state.execution_id, waited)
-            for grant, attempt_id in grants:
-                self._fleet.release(grant.agent_id, attempt_id)
-            for attempt in ended:
-                self._take(change.state, attempt)
-            raise
+        allowed = self._moves_now(actor)
+        while True:
+            tried = change.copy()
+            placed = self._granting.place(tried, now, turn, allowed=allowed)
+            try:
+                await self._commit(tried)
+                break
+            except LockTaken as exc:
+                self._granting.take_back(tried, placed)
+                self._fleet.taken_elsewhere(exc.lock_key)
+            except BaseException as exc:
+                actor.doubtful = True
+                self._granting.take_back(tried, placed)
+                self._doubts.after(exc, actor.state.execution_id)
+                raise
         hit("grant.after_commit_before_send")
-        for _, attempt_id in grants:
-            self.send(change.state, change.state.attempts[attempt_id])
-        self._act(change, now)
+        for _, attempt_id in tried.grants:
+            self._dispatch.send(tried.state, tried.state.attempts[attempt_id])
+        self._act(tried, now)
         # Only now: before the commit nobody who gives out turns would find it.
-        if turn is None and self._waiting.passed_over(change.state.execution_id):
+        if turn is None and self.waiting.passed_over(tried.state.execution_id):
             self._wake_placement.set()
-        return change.state
-
-    def _place(
-        self, change: Change, now: datetime, turn: Collection[str] | None
-    ) -> list[tuple[Grant, str]]:
-        """Adds grants for what is ready; while others wait, only for steps whose turn it is."""
-        state = change.state
-        ready = ready_steps(state, now)
-        known = self._waiting.reasons(state.execution_id)
-        if not ready:
-            self._waiting.put(state.execution_id, {})
-            return []
-        if turn is None and self._waiting.others(state.execution_id):
-            turn = ()
-        mine = [item for item in ready if turn is None or item.step_id in turn]
-        placement = place(mine, self._fleet.views(state.tenant), self._fleet.holds)
-        reasons = {item.step_id: known.get(item.step_id, NOT_ITS_TURN) for item in ready}
-        reasons |= {item.step_id: reason for item, reason in placement.waiting}
-        for grant in placement.grants:
-            del reasons[grant.step.step_id]
-        self._waiting.put(state.execution_id, reasons)
-        granted = [(grant, change.grant(grant, now)) for grant in placement.grants]
-        for grant, attempt_id in granted:
-            self._fleet.take(grant.agent_id, attempt_id, grant.step.locks)
-        return granted
+        if not allowed and tried.state.execution_id in self._memory.moving:
+            self._work.start(self.advance(tried.state.execution_id))  # it is ours only now
+        return tried.state
 
     async def _commit(self, change: Change) -> None:
         actor = change.actor
         if not change.recorded and not actor.unwritten:
             return
         operations, head = change.operations()
+        owner = actor.owner
+        if self._replica.shared:
+            guards, owner = change.guards(self._replica.replica_id)
+            operations += guards
         hit("grant.before_commit")
         await self._store.commit(*operations)
-        actor.state = actor.written = change.state
-        actor.head = head
-        actor.unwritten = []
-        actor.doubtful = False
+        actor.wrote(change.state, head, owner)
+
+    async def _flush(self, actor: Actor) -> None:
+        """Writes an execution's unwritten events, if others did not write instead."""
+        if not actor.unwritten:
+            return
+        try:
+            await self._commit(Change(actor, actor.state))
+        except OpsConductorError as exc:
+            actor.doubtful = True
+            LOG.debug("%s: starts stay unwritten: %s", actor.state.execution_id, exc.message)
 
     def _act(self, change: Change, now: datetime) -> None:
         """Does what follows a commit: bookkeeping, cancels, watchers, timers."""
         state = change.state
-        self._adopt(change.actor, now)
+        mine = state.open and self._moves_now(change.actor)
+        if mine:
+            self._adopt(change.actor, now)
         for item in change.recorded:
-            if isinstance(item.event, ev.CancelRequested | ev.PlanTimedOut):
-                self._cancel_live(state)
+            if mine and isinstance(item.event, ev.CancelRequested | ev.PlanTimedOut):
+                self._dispatch.cancel(state)
             elif isinstance(item.event, ev.ExecutionFinished):
                 self._on_finished(state)
         self._listeners.notify(state.execution_id)
-        if not state.open:
-            self._forget(state)
+        if not mine:
+            self._let_go(change.actor)
+
+    def _moves_now(self, actor: Actor) -> bool:
+        """Tells whether an execution is this orchestrator's to move, beyond doubt."""
+        replica = self._replica
+        return not replica.shared or (actor.owner == replica.replica_id and replica.may_act())
 
     def _adopt(self, actor: Actor, now: datetime) -> None:
-        state = actor.state
-        self._actors[state.execution_id] = actor
-        for attempt in state.live_attempts():
-            self._attempts[attempt.attempt_id] = state.execution_id
-            self._take(state, attempt)
-        deadline = next_deadline(state, now)
+        self._memory.keep(actor)
+        self._granting.hold(actor.state)
+        deadline = next_deadline(actor.state, now)
         if deadline and deadline != actor.timer:
             actor.timer = deadline
-            self._timers.put(deadline, state.execution_id)
+            self._timers.put(deadline, actor.state.execution_id)
+        if not self._replica.shared:
+            self._memory.rest(actor)
 
-    def _forget(self, state: Execution) -> None:
-        if actor := self._actors.pop(state.execution_id, None):
-            self._at_rest.put(actor)
-        self._waiting.put(state.execution_id, {})
-        for attempt_id in state.attempts:
-            self._attempts.pop(attempt_id, None)
-
-    def _take(self, state: Execution, attempt: Attempt) -> None:
-        locks = locks_of(state.compiled_step(attempt.step_id))
-        self._fleet.take(attempt.agent_id, attempt.attempt_id, locks)
-
-    def _release_ended(self, change: Change) -> list[Attempt]:
-        """Frees places and locks of attempts that end in this change, so that it can use them."""
-        ended = [
-            attempt
-            for item in change.recorded
-            if isinstance(item.event, ev.AttemptFinished)
-            and (attempt := change.state.attempts[item.event.attempt_id])
-            and self._fleet.release(attempt.agent_id, attempt.attempt_id)
-        ]
-        if ended and self._waiting:
-            self._wake_placement.set()
-        return ended
-
-    def _cancel_live(self, state: Execution) -> None:
-        hit("cancel.after_commit")
-        for attempt in state.live_attempts():
-            member = self._fleet.get(attempt.agent_id)
-            if member and member.session:
-                member.session.cancel(attempt.attempt_id, state.reason)
-
-    async def _load(self, execution_id: str) -> Actor:
-        fresh = await read(self._store, execution_id)
-        # Whoever else loaded it meanwhile has to share one lock.
-        return self._actors.get(execution_id) or self._at_rest.share(fresh)
+    def _let_go(self, actor: Actor) -> None:
+        self._granting.let_go(actor.state)
+        actor.timer = None
+        self._memory.let_go(actor)
 
     # Background work
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _flush_soon(self, execution_id: str) -> None:
-        actor = self._actors.get(execution_id)
-        if actor and actor.unwritten:
-            self._spawn(self._advance_quietly(execution_id))
-
-    async def _advance_quietly(
-        self, execution_id: str, turn: Collection[str] | None = None
-    ) -> None:
+    async def advance(self, execution_id: str, turn: Collection[str] | None = None) -> None:
         """Moves an execution on; a store that does not answer is asked again later."""
-        actor = self._actors.get(execution_id)
-        if actor is None:
-            return
         try:
-            await self._to_its_end(self._go_on(actor, turn))
+            if actor := await self._memory.moved(execution_id):
+                await self._work.to_its_end(self._go_on(actor, turn))
         except OpsConductorError as exc:
-            LOG.warning(
-                "execution %s could not move on and is tried again: %s", execution_id, exc.message
-            )
-            asyncio.get_running_loop().call_later(
-                RETRY_AFTER_STORE_ERROR,
-                lambda: self._spawn(self._advance_quietly(execution_id)),
-            )
+            self._trouble.say(f"{execution_id} could not move on and is tried again: {exc.message}")
+            self._work.start_in(RETRY_AFTER_STORE_ERROR, lambda: self.advance(execution_id))
         except Exception:
             # One execution that cannot be worked with must not keep all others from moving.
             LOG.exception("execution %s cannot move on", execution_id)
 
-    async def _go_on(self, actor: Actor, turn: Collection[str] | None) -> Execution:
+    async def _go_on(self, actor: Actor, turn: Collection[str] | None = None) -> Execution:
         async with actor.lock:
-            await self._remove_doubt(actor)
-            return await self._move(Change(actor, actor.state, []), self._clock(), turn)
+            return await self._decide(actor, None, turn)
 
     async def _run_deadlines(self) -> None:
         """Asks executions again when one of their times has come."""
         while True:
             execution_id = await self._timers.next()
-            if actor := self._actors.get(execution_id):
+            if actor := self._memory.moving.get(execution_id):
                 actor.timer = None
-            await self._advance_quietly(execution_id)
+            await self.advance(execution_id)
 
     async def _run_placement(self) -> None:
         """Places everything that waits, fairly over all executions, whenever something is free."""
         while True:
             await self._wake_placement.wait()
             self._wake_placement.clear()
-            turns = self._waiting.next_turns(self.open_states(), self._fleet, self._clock())
-            for execution_id, step_ids in turns.items():
-                await self._advance_quietly(execution_id, step_ids)
+            turns = self.waiting.next_turns(self._fleet, self._clock())
+            # Together: what is granted at one time is written at one time.
+            await asyncio.gather(*(self.advance(name, steps) for name, steps in turns.items()))

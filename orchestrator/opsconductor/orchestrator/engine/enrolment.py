@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import ssl
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,7 +92,7 @@ class Enrolment:
             tenant=tenant,
             name=grant.name,
             segment=grant.segment,
-            certificate_sha256="",
+            certificate_sha256=_sha256(certificate),
             certificate_expire_time=now + CERTIFICATE_TTL,
             journal_id="",
             draining=False,
@@ -109,5 +111,10 @@ class Enrolment:
         certificate = self._authority.agent_certificate(
             csr, member.agent_id, member.tenant, CERTIFICATE_TTL
         )
-        await self._agents.renewed(member, self._clock() + CERTIFICATE_TTL)
+        await self._agents.renewed(member, self._clock() + CERTIFICATE_TTL, _sha256(certificate))
         return certificate
+
+
+def _sha256(certificate_pem: bytes) -> str:
+    """Returns the fingerprint by which people and TLS tools know a certificate."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate_pem.decode())).hexdigest()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.place import AgentView
+from opsconductor.orchestrator.domain.place import UNLIMITED, AgentView
 from opsconductor.orchestrator.domain.states import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from opsconductor.orchestrator.engine.messages import Introduction, Session
+
+
+_ALL = 1 << 30
+_BEST_FIRST = (SessionState.ONLINE, SessionState.SUSPECT, SessionState.DRAINING)
 
 
 @dataclass
@@ -29,6 +33,8 @@ class Member:
     quarantined: str = ""
     """Why it is kept out; empty while it is not."""
     certificate_expires: datetime | None = None
+    certificate_sha256: str = ""
+    create_time: datetime | None = None
     version: str = ""
     services: frozenset[str] = frozenset()
     methods: frozenset[str] = frozenset()
@@ -42,17 +48,43 @@ class Member:
     leaving: bool = False
     """Whether it said itself that it takes no more work."""
     attempts: set[str] = field(default_factory=set)
+    boot_id: str = ""
+    """Of the machine when it last connected."""
+    instances: list[str] = field(default_factory=list)
+    """Its processes, as they first connected; an old one that comes back is a clone."""
+    crashes: dict[str, int] = field(default_factory=dict)
+    """How often its process died while it had a tool at work, since that tool last completed."""
+    kept_tools: dict[str, str] = field(default_factory=dict)
+    """Tools it is given no more, each with the reason."""
+    restored_epoch: int = 0
+    """Session in which it handed over its journal; what was granted before is history."""
+    crashed: bool = False
+    """Whether the process before the present one died while its machine went on."""
+    hands_over: str = ""
+    """Incarnation it belongs to until its journal is taken in; empty when there is no need."""
+
+    elsewhere: dict[str, SessionState] = field(default_factory=dict)
+    """Where its sessions at other orchestrators stand, by the ids of those."""
+    running_elsewhere: int = 0
+    """Attempts that other orchestrators gave it."""
 
     @property
     def state(self) -> SessionState:
-        """Where its session stands."""
+        """Where its session stands; the best of those elsewhere when there is none here."""
         if self.quarantined:
             return SessionState.QUARANTINED
         if self.session is None:
-            return SessionState.OFFLINE
+            return next(
+                (s for s in _BEST_FIRST if s in self.elsewhere.values()), SessionState.OFFLINE
+            )
         if self.suspect:
             return SessionState.SUSPECT
         return SessionState.DRAINING if self.draining or self.leaving else SessionState.ONLINE
+
+    @property
+    def running(self) -> int:
+        """How many attempts it has."""
+        return len(self.attempts) + self.running_elsewhere
 
     def introduce(self, introduction: Introduction) -> None:
         """Takes over what an agent says of itself."""
@@ -62,9 +94,12 @@ class Member:
         self.labels = dict(introduction.labels)
         self.capacity = introduction.capacity
         self.journal_id = introduction.journal_id
+        self.boot_id = introduction.boot_id
 
-    def view(self) -> AgentView:
-        """Returns the agent as placement sees it."""
+    def view(
+        self, held: str = "", segment_room: int = UNLIMITED, tenant_room: int = UNLIMITED
+    ) -> AgentView:
+        """Returns the agent as placement sees it; ``held`` says why nobody is given work."""
         return AgentView(
             agent_id=self.agent_id,
             name=self.name,
@@ -73,29 +108,41 @@ class Member:
             methods=self.methods,
             labels=self.labels,
             capacity=self.capacity,
-            running=len(self.attempts),
+            running=self.running,
             session_epoch=self.session_epoch,
-            ready=self.state is SessionState.ONLINE,
+            ready=self.session is not None and self.state is SessionState.ONLINE and not held,
+            held=held,
+            kept_tools=self.kept_tools,
+            segment_room=segment_room,
+            tenant_room=tenant_room,
         )
 
 
 class Fleet:
     """All agents, and the locks that running attempts hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenant_limit: int = 0, segment_limit: int = 0) -> None:
+        """Takes how many attempts a tenant, and each of its segments, may have; 0 is no limit."""
+        self._tenant_limit = tenant_limit or UNLIMITED
+        self._segment_limit = segment_limit or UNLIMITED
+        self.held: Callable[[str], str] = lambda _: ""
+        """Says why no agent of a tenant is given work now; empty when they are."""
         self._members: dict[str, Member] = {}
         self._locks: dict[str, tuple[str, ...]] = {}
         self._held: defaultdict[str, int] = defaultdict(int)
+        self._elsewhere: dict[str, int] = {}
 
     def add(self, member: Member) -> None:
         """Adds an agent."""
         self._members[member.agent_id] = member
 
-    def get(self, agent_id: str) -> Member | None:
-        """Returns an agent by id or name."""
-        if agent_id in self._members:
-            return self._members[agent_id]
-        return next((m for m in self._members.values() if m.name == agent_id), None)
+    def get(self, agent_id: str, tenant: str = "") -> Member | None:
+        """Returns an agent by id or name, of one tenant if given."""
+        found = self._members.get(agent_id)
+        if found is not None and tenant in ("", found.tenant):
+            return found
+        members = self._members.values()
+        return next((m for m in members if m.name == agent_id and tenant in ("", m.tenant)), None)
 
     def members(self) -> Iterable[Member]:
         """Returns all agents."""
@@ -103,12 +150,37 @@ class Fleet:
 
     def views(self, tenant: str = "") -> list[AgentView]:
         """Returns all agents, of one tenant if given, as placement sees them."""
-        return [m.view() for m in self._members.values() if tenant in ("", m.tenant)]
+        held = self.held(tenant)
+        members = [m for m in self._members.values() if tenant in ("", m.tenant)]
+        running: Counter[str] = Counter()
+        for member in members:
+            running[member.segment] += member.running
+        tenant_room = self._tenant_limit - running.total()
+        return [
+            member.view(held, self._segment_limit - running[member.segment], tenant_room)
+            for member in members
+        ]
 
     @property
     def holds(self) -> Mapping[str, int]:
-        """How many holders each lock has."""
-        return self._held
+        """How many holders each lock has, as far as is known of other orchestrators."""
+        if not self._elsewhere:
+            return self._held
+        held = Counter(self._held)
+        held.update(self._elsewhere)
+        return held
+
+    def knows(self, attempt_id: str) -> bool:
+        """Tells whether an attempt is counted here."""
+        return attempt_id in self._locks
+
+    def held_elsewhere(self, held: Mapping[str, int]) -> None:
+        """Takes note of how many holders locks have at other orchestrators."""
+        self._elsewhere = dict(held)
+
+    def taken_elsewhere(self, key: str) -> None:
+        """Takes note that nothing of a lock is left, until it is known better."""
+        self._elsewhere[key] = _ALL
 
     def take(self, agent_id: str, attempt_id: str, locks: Iterable[tuple[str, int]]) -> None:
         """Counts an attempt against its agent and its locks."""

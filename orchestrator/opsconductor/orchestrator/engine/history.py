@@ -182,7 +182,8 @@ class History:
         return digest.hexdigest()
 
     async def _is_last(self, state: Execution) -> bool:
-        return (await self._engine.execution(state.execution_id)).last_seq == state.last_seq
+        # Memory may be behind for a moment when another orchestrator wrote the end.
+        return (await self._engine.execution(state.execution_id)).last_seq <= state.last_seq
 
 
 async def _wait(news: asyncio.Event) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.assets import read_assets
+from opsconductor.orchestrator.domain.segments import read_segments
+from opsconductor.orchestrator.engine.planning import segments_of
 from opsconductor.orchestrator.store.base import DeleteAsset, PutAsset
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import DocumentInvalid, NotFound
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from opsconductor.orchestrator.engine.planning import Planner
     from opsconductor.orchestrator.store.store import Store
+    from opsconductor.rpc.errors import Fault
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 
@@ -76,6 +79,8 @@ class Inventory:
     async def put(self, tenant: str, source: bytes | Sequence[Asset]) -> tuple[int, int]:
         """Creates or replaces assets by name, all or none; returns (created, replaced).
 
+        A document may hold ``segments`` too: that list is the whole segments map from then on.
+
         Raises:
             DocumentInvalid: With every fault.
         """
@@ -87,28 +92,43 @@ class Inventory:
             )
             if unreadable:
                 raise DocumentInvalid("the inventory could not be read", faults=unreadable)
-        assets, faults = read_assets(document, lines)
+        segments: list[dict[str, Any]] | None = None
+        faults: tuple[Fault, ...] = ()
+        if isinstance(document, dict) and "segments" in document:
+            document = {"assets": [], **document}
+            segments, faults = read_segments(document.pop("segments"), lines)
+        assets, wrong = read_assets(document, lines)
+        faults = (*wrong, *faults)
         if faults:
             count = len(faults)
             text = f"the inventory has {count} fault{'s' * (count != 1)}; nothing was imported"
             raise DocumentInvalid(text, faults=faults)
         known = await self._planner.assets(tenant)
         created = sum(1 for asset in assets if asset["name"] not in known)
-        if assets:
-            await self._store.commit(
-                *(
-                    PutAsset(
-                        tenant,
-                        asset["name"],
-                        asset["type"],
-                        asset["segment"],
-                        canonical.dumps(asset),
-                    )
-                    for asset in assets
-                )
-            )
+        changes: list[PutAsset | DeleteAsset] = [
+            PutAsset(tenant, asset["name"], asset["type"], asset["segment"], canonical.dumps(asset))
+            for asset in assets
+        ]
+        if segments is not None:
+            changes += await self._replace_segments(tenant, segments)
+        if changes:
+            await self._store.commit(*changes)
         self._planner.assets_changed(tenant)
         return created, len(assets) - created
+
+    async def _replace_segments(
+        self, tenant: str, segments: Sequence[Asset]
+    ) -> list[PutAsset | DeleteAsset]:
+        owner = segments_of(tenant)
+        names = {segment["name"] for segment in segments}
+        gone = [row.name for row in await self._store.assets(owner) if row.name not in names]
+        return [
+            *(DeleteAsset(owner, name) for name in gone),
+            *(
+                PutAsset(owner, segment["name"], "segment", "", canonical.dumps(segment))
+                for segment in segments
+            ),
+        ]
 
     async def delete(self, tenant: str, name: str) -> None:
         """Deletes an asset. Raises NotFound."""

@@ -54,6 +54,19 @@ class Report:
     started_at: str = ""
     ended_at: str = ""
     command: str = ""
+    session_epoch: int = 0
+    """Of the session for which it was granted."""
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """An attempt as an agent's journal has it, handed over after a restore of the store."""
+
+    report: Report
+    execution_id: str
+    step_id: str
+    kind: str
+    started: bool
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,8 @@ class Introduction:
     incarnation: str
     attempts: tuple[Report, ...] = ()
     tool_digests: Mapping[str, str] = field(default_factory=dict)
+    instance_id: str = ""
+    """Random at each start of the agent's process."""
 
 
 class Session(Protocol):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opsconductor.orchestrator.domain.check import check_plan
 from opsconductor.orchestrator.domain.compile import compile_plan
 from opsconductor.orchestrator.domain.place import demand_of, missing
+from opsconductor.orchestrator.domain.segments import SegmentsMap
 from opsconductor.rpc import canonical, ids
 from opsconductor.rpc.errors import Fault, NoAgent, PlanInvalid
 from opsconductor.tool_registry import yaml_document
@@ -74,6 +75,7 @@ class Planner:
             await self.assets(tenant),
             self._segments(tenant),
             self._policy,
+            await self.segments_map(tenant),
         )
         return (*unreadable, *checked.faults), checked.warnings
 
@@ -95,9 +97,9 @@ class Planner:
         document, lines, unreadable = _read(source)
         if document is None:
             raise PlanInvalid("the plan could not be read", faults=unreadable)
-        assets = await self.assets(tenant)
+        assets, where = await self.assets(tenant), await self.segments_map(tenant)
         checked = check_plan(
-            document, lines, self._registry, assets, self._segments(tenant), self._policy
+            document, lines, self._registry, assets, self._segments(tenant), self._policy, where
         )
         if unreadable or checked.plan is None:
             faults = (*unreadable, *checked.faults)
@@ -105,7 +107,7 @@ class Planner:
             raise PlanInvalid(text, faults=faults)
         kept = plan_id or checked.plan.plan_id or ids.mint("plan", self._clock())
         plan = replace(checked.plan, plan_id=kept)
-        compiled = compile_plan(plan, self._registry, assets, self._policy, tenant, revision)
+        compiled = compile_plan(plan, self._registry, assets, self._policy, tenant, revision, where)
         return Judged(document, compiled, (*checked.warnings, *compiled.warnings))
 
     def route(self, step: CompiledStep, tenant: str) -> str:
@@ -142,12 +144,29 @@ class Planner:
             self._assets[tenant] = {row.name: canonical.loads(row.document) for row in rows}
         return self._assets[tenant]
 
+    async def segments_map(self, tenant: str) -> SegmentsMap:
+        """Returns where the tenant's addresses and names lie that are no assets."""
+        return SegmentsMap.of((await self.assets(segments_of(tenant))).values())
+
+    def forget_assets(self) -> None:
+        """Forgets what was read of all tenants: another orchestrator may have changed it."""
+        self._assets.clear()
+
     def assets_changed(self, tenant: str) -> None:
-        """Forgets what was read of a tenant's assets."""
+        """Forgets what was read of a tenant's assets and segments."""
         self._assets.pop(tenant, None)
+        self._assets.pop(segments_of(tenant), None)
 
     def _segments(self, tenant: str) -> frozenset[str]:
         return frozenset(view.segment for view in self._fleet.views(tenant))
+
+
+def segments_of(tenant: str) -> str:
+    """Returns the name under which the store keeps a tenant's segments, beside its assets.
+
+    No identity can carry it: the name of a tenant has no slash.
+    """
+    return f"{tenant}/segments"
 
 
 def _read(source: bytes | Any) -> tuple[Any, Mapping[str, int] | None, tuple[Fault, ...]]:

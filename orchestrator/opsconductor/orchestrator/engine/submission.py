@@ -5,11 +5,18 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.engine.admission import Admission, Limits
 from opsconductor.rpc import canonical, ids
-from opsconductor.rpc.errors import OpsConductorError, RequestIdReused, StoreUnavailable
+from opsconductor.rpc.errors import (
+    NotFound,
+    OpsConductorError,
+    RequestIdReused,
+    StoreUnavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +27,10 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.engine.planning import Planner
     from opsconductor.orchestrator.store.store import Store
     from opsconductor.rpc.errors import Fault
+
+
+RETRY_AFTER = timedelta(seconds=1)
+"""When to ask again for what the store did not answer."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +59,18 @@ class Submissions:
     """Accepts plans."""
 
     def __init__(
-        self, store: Store, planner: Planner, engine: Engine, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        planner: Planner,
+        engine: Engine,
+        clock: Callable[[], datetime],
+        limits: Limits | None = None,
     ) -> None:
         self._store = store
         self._planner = planner
         self._engine = engine
         self._clock = clock
+        self._admission = Admission(store, engine, clock, limits or Limits())
 
     async def submit(self, submission: Submission) -> Accepted:
         """Starts an execution; the same request id gives the first one again.
@@ -62,12 +79,14 @@ class Submissions:
             PlanInvalid: The plan has faults.
             NoAgent: A step's target cannot be reached by any known agent.
             RequestIdReused: The request id was used for another plan.
-            StoreUnavailable: Nothing was started.
+            QueueFull: So much is waiting that nothing more is taken; nothing was stored.
+            StoreUnavailable: The store did not answer. The same request id tells what became of it.
         """
         fingerprint = _fingerprint(submission)
         try:
             return await self._start(submission, fingerprint)
-        except StoreUnavailable:
+        except StoreUnavailable as exc:
+            exc.retry_after = exc.retry_after or RETRY_AFTER
             raise
         except OpsConductorError:
             # Looked up only now: nearly every key is new, and the store refuses one that is not.
@@ -79,6 +98,7 @@ class Submissions:
     async def _start(self, submission: Submission, fingerprint: str) -> Accepted:
         judged = await self._planner.judge(submission.source, submission.tenant)
         self._planner.require_agents(judged.compiled, submission.tenant)
+        await self._admission.admit(submission.tenant, len(judged.compiled.steps))
         trace_id, parent = _trace(submission.traceparent)
         event = ev.Submitted(
             execution_id=ids.mint("exec", self._clock()),
@@ -94,8 +114,25 @@ class Submissions:
             request_id=submission.request_id,
             request_hash=fingerprint,
         )
-        state = await self._engine.begin(event)
+        try:
+            state = await self._engine.begin(event)
+        except StoreUnavailable:
+            if not await self._arrived(event.execution_id):
+                raise
+            state = await self._engine.execution(event.execution_id)
         return Accepted(state, already=False, warnings=judged.warnings)
+
+    async def _arrived(self, execution_id: str) -> bool:
+        """Tells whether a commit whose end was not seen was written, and goes on with it then.
+
+        While the store does not answer, the engine finds that out later.
+        """
+        try:
+            await self._engine.execution(execution_id)
+        except (NotFound, StoreUnavailable):
+            return False
+        await self._engine.take_over(execution_id)
+        return True
 
     async def _earlier(self, submission: Submission, fingerprint: str) -> Execution | None:
         if not submission.request_id:

@@ -2,65 +2,150 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
-from opsconductor.orchestrator.domain.place import place, ready_steps
+from opsconductor.orchestrator.domain.place import able, place
+from opsconductor.orchestrator.domain.rooms import Rooms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Execution
-    from opsconductor.orchestrator.domain.place import ReadyStep
+    from opsconductor.orchestrator.domain.place import AgentView, Demand, ReadyStep
     from opsconductor.orchestrator.engine.fleet import Fleet
 
 NOT_ITS_TURN = "waits for its turn"
+LOOKED_AT = 64
+"""Of executions that wait for the same, so many more than there are places are looked at."""
+
+
+class Kind(NamedTuple):
+    """What steps have in common that wait for the same: one cannot start, none can."""
+
+    priority: int
+    demand: tuple[object, ...]
+    locks: tuple[tuple[str, int], ...]
+    refuses: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits of one execution."""
+
+    tenant: str = ""
+    steps: tuple[ReadyStep, ...] = ()
+    passed_over: bool = False
+    """Whether one of them waits only because others come first."""
+
+
+_NOTHING = Queue()
 
 
 class Waiting:
-    """Ready steps without an agent, by execution."""
+    """Ready steps without an agent, by execution and by what they wait for.
+
+    They are kept apart from the executions: while one waits, nothing else of it needs to be in
+    memory, and turns are given out without a look at what cannot start.
+    """
 
     def __init__(self) -> None:
-        self._reasons: dict[str, dict[str, str]] = {}
+        self._queues: dict[str, Queue] = {}
+        self._steps: Counter[str] = Counter()
+        self._kinds: defaultdict[str, dict[Kind, dict[str, list[ReadyStep]]]] = defaultdict(dict)
 
     def __bool__(self) -> bool:
         """Tells whether anything waits."""
-        return bool(self._reasons)
+        return bool(self._queues)
 
     def others(self, execution_id: str) -> bool:
         """Tells whether anything of other executions waits."""
-        return any(known != execution_id for known in self._reasons)
+        return len(self._queues) > (execution_id in self._queues)
 
     def passed_over(self, execution_id: str) -> bool:
         """Tells whether a step of an execution waits only because others come first."""
-        return NOT_ITS_TURN in self.reasons(execution_id).values()
+        return self.of(execution_id).passed_over
 
-    def reasons(self, execution_id: str) -> Mapping[str, str]:
-        """Returns why each waiting step of an execution waits."""
-        return self._reasons.get(execution_id, {})
+    def steps_of(self, tenant: str) -> int:
+        """Returns how many steps of a tenant wait."""
+        return self._steps[tenant]
 
-    def put(self, execution_id: str, reasons: Mapping[str, str]) -> None:
-        """Replaces what waits of an execution."""
-        if reasons:
-            self._reasons[execution_id] = dict(reasons)
-        else:
-            self._reasons.pop(execution_id, None)
+    def of(self, execution_id: str) -> Queue:
+        """Returns what waits of an execution."""
+        return self._queues.get(execution_id, _NOTHING)
 
-    def next_turns(
-        self, states: Iterable[Execution], fleet: Fleet, now: datetime
-    ) -> dict[str, set[str]]:
+    def reason(self, execution_id: str, step_id: str, fleet: Fleet) -> str:
+        """Returns why a step waits; empty when it does not."""
+        queue = self.of(execution_id)
+        steps = [item for item in queue.steps if item.step_id == step_id]
+        if not steps:
+            return ""
+        placement = place(steps, fleet.views(queue.tenant), fleet.holds)
+        return placement.waiting[0][1] if placement.waiting else NOT_ITS_TURN
+
+    def put(self, execution_id: str, queue: Queue = _NOTHING) -> None:
+        """Replaces what waits of an execution; by nothing, if nothing is given."""
+        if before := self._queues.pop(execution_id, None):
+            self._steps[before.tenant] -= len(before.steps)
+            kinds = self._kinds[before.tenant]
+            for kind in {_kind(item) for item in before.steps}:
+                del kinds[kind][execution_id]
+                if not kinds[kind]:
+                    del kinds[kind]
+        if not queue.steps:
+            return
+        self._queues[execution_id] = queue
+        self._steps[queue.tenant] += len(queue.steps)
+        for item in queue.steps:
+            same = self._kinds[queue.tenant].setdefault(_kind(item), {})
+            same.setdefault(execution_id, []).append(item)
+
+    def next_turns(self, fleet: Fleet, now: datetime) -> dict[str, set[str]]:
         """Returns the steps that would get an agent now by execution, most urgent first."""
-        ready: defaultdict[str, list[ReadyStep]] = defaultdict(list)
-        for state in states:
-            if state.execution_id in self._reasons:
-                ready[state.tenant] += ready_steps(state, now)
         turns: defaultdict[str, set[str]] = defaultdict(set)
-        for tenant, items in ready.items():
-            placement = place(items, fleet.views(tenant), fleet.holds)
-            for grant in placement.grants:
-                turns[grant.step.execution_id].add(grant.step.step_id)
-            for step, reason in placement.waiting:
-                if step.execution_id in self._reasons:
-                    self._reasons[step.execution_id][step.step_id] = reason
+        for tenant, kinds in self._kinds.items():
+            views, holds = fleet.views(tenant), fleet.holds
+            candidates = list(_candidates(kinds, views, holds))
+            placement = place(candidates, views, holds, now)
+            for step in (*(grant.step for grant in placement.grants), *_first(placement.refused)):
+                turns[step.execution_id].add(step.step_id)
         return turns
+
+
+def _candidates(
+    kinds: Mapping[Kind, Mapping[str, Sequence[ReadyStep]]],
+    fleet: Sequence[AgentView],
+    holds: Mapping[str, int],
+) -> Iterator[ReadyStep]:
+    """Yields the steps that might start: of each kind that can, those in front."""
+    rooms = Rooms(fleet)
+    for kind, executions in kinds.items():
+        step = next(iter(executions.values()))[0]
+        conflict = any(holds.get(key, 0) >= room for key, room in kind.locks)
+        places = 0 if conflict else sum(_places(step.demand, fleet, rooms))
+        if not places and not (conflict and kind.refuses):
+            continue
+        for steps in islice(executions.values(), places + LOOKED_AT):
+            yield from steps[: places + 1]
+
+
+def _places(demand: Demand, fleet: Iterable[AgentView], rooms: Rooms) -> Iterator[int]:
+    """Yields how much each agent that could run something may take now."""
+    for agent in fleet:
+        if agent.ready and demand.tool not in agent.kept_tools and able(demand, agent):
+            yield max(rooms.left(agent), 0)
+
+
+def _kind(step: ReadyStep) -> Kind:
+    demand = step.demand
+    wants = (
+        *(demand.location, demand.method, demand.connection, demand.segment),
+        *(demand.agent_id, demand.tool, *sorted(demand.labels.items())),
+    )
+    return Kind(step.priority, wants, step.locks, step.refuses)
+
+
+def _first(refused: Iterable[tuple[ReadyStep, str]]) -> Iterator[ReadyStep]:
+    return (step for step, _ in refused)

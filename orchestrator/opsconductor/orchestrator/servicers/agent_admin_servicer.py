@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.servicers import wire
@@ -31,6 +32,7 @@ class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
         """See agent_admin_service.proto."""
         tenant = identity_of(context).tenant
         size = wire.page_size(request.page_size, 200, 1000)
+        held = self._fleet.held(tenant)
         members = sorted(
             (
                 member
@@ -41,22 +43,50 @@ class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
         )
         more = members[size - 1].name if len(members) > size else ""
         return pb.ListAgentsResponse(
-            agents=[_agent(member) for member in members[:size]], next_page_token=more
+            agents=[_agent(member, held) for member in members[:size]],
+            next_page_token=more,
+            safe_mode=self._safe_mode(tenant),
         )
 
     async def Get(  # noqa: N802
         self, request: pb.GetAgentRequest, context: Context
     ) -> pb.GetAgentResponse:
         """See agent_admin_service.proto."""
-        return pb.GetAgentResponse(agent=_agent(self._find(request.agent_id, context)))
+        member = self._find(request.agent_id, context)
+        return pb.GetAgentResponse(agent=_agent(member, self._fleet.held(member.tenant)))
 
     async def Drain(  # noqa: N802
         self, request: pb.DrainAgentRequest, context: Context
     ) -> pb.DrainAgentResponse:
         """See agent_admin_service.proto."""
-        member = self._find(request.agent_id, context)
-        member = await self._agents.drain(member.agent_id, undo=request.undo)
-        return pb.DrainAgentResponse(agent=_agent(member))
+        tenant = identity_of(context).tenant
+        member = await self._agents.drain(request.agent_id, undo=request.undo, tenant=tenant)
+        return pb.DrainAgentResponse(agent=_agent(member, self._fleet.held(tenant)))
+
+    async def Release(  # noqa: N802
+        self, request: pb.ReleaseAgentRequest, context: Context
+    ) -> pb.ReleaseAgentResponse:
+        """See agent_admin_service.proto."""
+        tenant = identity_of(context).tenant
+        member = await self._agents.release(request.agent_id, request.tool, tenant=tenant)
+        return pb.ReleaseAgentResponse(agent=_agent(member, self._fleet.held(tenant)))
+
+    async def ConfirmRestore(  # noqa: N802
+        self, request: pb.ConfirmRestoreRequest, context: Context
+    ) -> pb.ConfirmRestoreResponse:
+        """See agent_admin_service.proto."""
+        caller = identity_of(context)
+        await self._agents.restoring.confirm(
+            caller.name,
+            caller.tenant,
+            request.reason,
+            request.without_agents,
+            planned=request.planned,
+        )
+        return pb.ConfirmRestoreResponse(
+            safe_mode=self._safe_mode(caller.tenant),
+            incarnation=self._agents.restoring.incarnation,
+        )
 
     async def CreateJoinToken(  # noqa: N802
         self, request: pb.CreateJoinTokenRequest, context: Context
@@ -69,14 +99,28 @@ class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
         )
         return pb.CreateJoinTokenResponse(token_file=text, expire_time=wire.timestamp(expires))
 
+    def _safe_mode(self, tenant: str) -> pb.SafeMode | None:
+        restoring = self._agents.restoring
+        mode = restoring.mode
+        if mode is None:
+            return None
+        return pb.SafeMode(
+            active=bool(self._fleet.held(tenant)),
+            reason=mode.reason,
+            since_time=wire.timestamp(datetime.fromisoformat(mode.since)),
+            confirmed=mode.confirmed,
+            awaited_agents=restoring.awaited(tenant),
+            lost_attempts=restoring.lost(tenant),
+        )
+
     def _find(self, name: str, context: Context) -> Member:
-        member = self._fleet.get(name)
-        if member is None or member.tenant != identity_of(context).tenant:
+        member = self._fleet.get(name, identity_of(context).tenant)
+        if member is None:
             raise NotFound(f"there is no agent {name}")
         return member
 
 
-def _agent(member: Member) -> pb.Agent:
+def _agent(member: Member, held: str) -> pb.Agent:
     return pb.Agent(
         agent_id=member.agent_id,
         name=member.name,
@@ -86,9 +130,11 @@ def _agent(member: Member) -> pb.Agent:
         methods=sorted(member.methods),
         labels=member.labels,
         capacity=member.capacity,
-        running=len(member.attempts),
+        running=member.running,
         version=member.version,
         last_seen_time=wire.timestamp(member.last_seen),
         session_epoch=member.session_epoch,
         certificate_expire_time=wire.timestamp(member.certificate_expires),
+        state_reason=member.quarantined or held,
+        quarantined_tools=member.kept_tools,
     )

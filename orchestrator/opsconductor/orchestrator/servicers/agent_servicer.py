@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.engine.agents import HEARTBEAT_INTERVAL, SESSION_TIMEOUT
-from opsconductor.orchestrator.engine.messages import Introduction, Report
-from opsconductor.orchestrator.servicers import wire
+from opsconductor.orchestrator.engine.output_room import STREAMS, OutputRoom
+from opsconductor.orchestrator.servicers import wire_agents
 from opsconductor.orchestrator.servicers.agent_session import AgentSession
 from opsconductor.orchestrator.store.base import AppendOutput
-from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import (
-    HelloRequired,
     NotFound,
     NotYourAttempt,
+    OpsConductorError,
     OutputConflict,
     PermissionDenied,
     ProtocolError,
     StoreUnavailable,
-    VersionUnsupported,
 )
 from opsconductor.rpc.failpoints import hit
 from opsconductor.rpc.identity import certificate_of, identity_of
 from opsconductor.v1 import agent_service_pb2 as pb
 from opsconductor.v1 import agent_service_pb2_grpc as pb_grpc
-from opsconductor.v1 import execution_service_pb2 as execution_pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -38,13 +33,16 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.engine.enrolment import Enrolment
     from opsconductor.orchestrator.engine.fleet import Fleet, Member
     from opsconductor.orchestrator.engine.history import History
+    from opsconductor.orchestrator.engine.messages import Introduction
+    from opsconductor.orchestrator.engine.replica import Replica
     from opsconductor.orchestrator.servicers.call import Context
     from opsconductor.orchestrator.store.store import Store
 
 LOG = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = 1
 MAX_CHUNK = 64 * 1024
+OWNED_KEPT = 10_000
+"""Attempts of one output stream whose execution is remembered."""
 
 
 class AgentServicer(pb_grpc.AgentServiceServicer):
@@ -58,15 +56,18 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         enrolment: Enrolment,
         engine: Engine,
         history: History,
+        replica: Replica,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._replica = replica
         self._fleet = fleet
         self._agents = agents
         self._enrolment = enrolment
         self._engine = engine
         self._history = history
         self._clock = clock
+        self._room = OutputRoom(store)
 
     async def Enroll(  # noqa: N802
         self, request: pb.EnrollRequest, context: Context
@@ -86,7 +87,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         self, request: pb.RenewCertificateRequest, context: Context
     ) -> pb.RenewCertificateResponse:
         """See agent_service.proto."""
-        certificate = await self._enrolment.renew(self._member(context), request.csr)
+        certificate = await self._enrolment.renew(await self._member(context), request.csr)
         return pb.RenewCertificateResponse(certificate=certificate)
 
     async def Control(  # noqa: N802
@@ -95,13 +96,13 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         context: Context,
     ) -> AsyncIterator[pb.OrchestratorFrame]:
         """See agent_service.proto."""
-        member = self._member(context)
+        member = await self._member(context)
         frames = aiter(request_iterator)
-        hello = await _hello(frames)
+        hello = await wire_agents.read_hello(frames)
         session = AgentSession()
-        said = _introduction(hello)
+        said = wire_agents.introduction(hello)
         member = await self._agents.connect(member.agent_id, said, session)
-        yield _welcome(member, self._store.incarnation)
+        yield wire_agents.welcome(member, self._store.incarnation, self._replica)
         reader = asyncio.create_task(self._read(member, session, frames, said))
         expiry = self._end_with_certificate(session, context)
         try:
@@ -120,14 +121,20 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         context: Context,
     ) -> AsyncIterator[pb.OutputAck]:
         """See agent_service.proto."""
-        member = self._member(context)
+        member = await self._member(context)
         owned: dict[str, str] = {}
         async for chunk in request_iterator:
             if len(chunk.data) > MAX_CHUNK:
                 raise ProtocolError(f"a chunk of {len(chunk.data)} bytes is above {MAX_CHUNK}")
+            if chunk.stream not in STREAMS:
+                raise ProtocolError(f"output of a stream {chunk.stream}, which there is not")
             if chunk.attempt_id not in owned:
+                if len(owned) >= OWNED_KEPT:
+                    owned.clear()
                 owned[chunk.attempt_id] = await self._owned(member, chunk.attempt_id)
+            await self._room.check(owned[chunk.attempt_id], chunk.attempt_id, len(chunk.data))
             stored = await self._append(chunk)
+            self._room.stored(owned[chunk.attempt_id], chunk.attempt_id, chunk.stream, stored)
             hit("output.after_write_before_ack")
             self._history.output_arrived(owned[chunk.attempt_id])
             yield pb.OutputAck(attempt_id=chunk.attempt_id, stream=chunk.stream, stored=stored)
@@ -154,10 +161,10 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             raise NotYourAttempt(text, metadata=metadata)
         return row.execution_id
 
-    def _member(self, context: Context) -> Member:
+    async def _member(self, context: Context) -> Member:
         identity = identity_of(context)
-        member = self._fleet.get(identity.name)
-        if member is None or member.tenant != identity.tenant:
+        member = await self._agents.find(identity.name, identity.tenant)
+        if member is None:
             raise PermissionDenied(f"agent {identity.name} is not enrolled here")
         return member
 
@@ -170,6 +177,8 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
     ) -> None:
         """Takes the agent's frames until the stream ends; always ends the session."""
         try:
+            if member.hands_over:
+                await self._take_journal(member, session, frames)
             await self._agents.agree(member, said)
             async for frame in frames:
                 await self._take(member, session, frame)
@@ -178,9 +187,27 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             # Nothing was acknowledged: the agent connects again and reports again.
             session.close(f"the store is not available: {exc.message}")
             raise
+        except OpsConductorError as exc:
+            LOG.warning("agent %s: the session ends: %s", member.name, exc.message)
+            session.close(exc.message)
+            raise
         except Exception as exc:
             session.close(f"{type(exc).__name__}")
             raise
+
+    async def _take_journal(
+        self, member: Member, session: AgentSession, frames: AsyncIterator[pb.AgentFrame]
+    ) -> None:
+        """Takes in what an agent remembers, after a restore of the store; then it may belong."""
+        async for frame in frames:
+            if frame.WhichOneof("frame") != "journal":
+                raise ProtocolError("expected the agent's journal, which Welcome asked for")
+            lines = [wire_agents.remembered(entry) for entry in frame.journal.entries]
+            await self._agents.hand_over(member, lines, last=frame.journal.last)
+            if frame.journal.last:
+                taken = pb.JournalTaken(incarnation=self._store.incarnation)
+                session.send(pb.OrchestratorFrame(journal_taken=taken))
+                return
 
     async def _take(self, member: Member, session: AgentSession, frame: pb.AgentFrame) -> None:
         kind = frame.WhichOneof("frame")
@@ -192,7 +219,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             echo = pb.HeartbeatEcho(number=session.beat)
             session.send(pb.OrchestratorFrame(heartbeat=echo))
         elif kind == "report":
-            await self._agents.report(member, _report(frame.report))
+            await self._agents.report(member, wire_agents.report(frame.report))
         elif kind == "draining":
             self._agents.stop_taking(member)
         elif kind == "hello":
@@ -207,85 +234,3 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         return loop.call_later(
             max(0.0, min(left, 86_400 * 20)), session.close, "the agent's certificate has ended"
         )
-
-
-async def _hello(frames: AsyncIterator[pb.AgentFrame]) -> pb.Hello:
-    frame = await anext(frames, None)
-    if frame is None or frame.WhichOneof("frame") != "hello":
-        raise HelloRequired("the first frame of a control stream must be a Hello")
-    if frame.hello.protocol_version != PROTOCOL_VERSION:
-        raise VersionUnsupported(
-            f"protocol version {frame.hello.protocol_version} is not supported; "
-            f"supported is {PROTOCOL_VERSION}"
-        )
-    return frame.hello
-
-
-def _welcome(member: Member, incarnation: str) -> pb.OrchestratorFrame:
-    return pb.OrchestratorFrame(
-        welcome=pb.Welcome(
-            session_epoch=member.session_epoch,
-            incarnation=incarnation,
-            heartbeat_interval=wire.duration(HEARTBEAT_INTERVAL),
-            session_timeout=wire.duration(SESSION_TIMEOUT),
-            agent_id=member.agent_id,
-        )
-    )
-
-
-def _introduction(hello: pb.Hello) -> Introduction:
-    return Introduction(
-        version=hello.version,
-        journal_id=hello.journal_id,
-        boot_id=hello.boot_id,
-        services=tuple(hello.services),
-        methods=tuple(hello.methods),
-        labels=dict(hello.labels),
-        capacity=hello.capacity,
-        last_session_epoch=hello.last_session_epoch,
-        incarnation=hello.incarnation,
-        attempts=tuple(_report(report) for report in hello.attempts),
-        tool_digests=dict(hello.tool_digests),
-    )
-
-
-def _report(message: pb.AttemptReport) -> Report:
-    try:
-        state = execution_pb.AttemptState.Name(message.state)
-        effects = execution_pb.Effects.Name(message.effects)
-        output = canonical.loads(message.output) if message.output else None
-        captured = canonical.loads(message.captured) if message.captured else None
-    except ValueError as exc:
-        raise ProtocolError(f"a report about {message.attempt_id} cannot be read: {exc}") from exc
-    error = None
-    if message.HasField("error"):
-        error = {
-            "code": message.error.code,
-            "message": message.error.message,
-            "error_class": message.error.error_class,
-        }
-    word = effects.removeprefix("EFFECTS_").lower()
-    return Report(
-        attempt_id=message.attempt_id,
-        state=state.removeprefix("ATTEMPT_STATE_").lower(),
-        effects="possible" if word == "unspecified" else word,
-        error=error,
-        exit_code=message.exit_code if message.HasField("exit_code") else None,
-        output=output,
-        captured=captured,
-        stdout_bytes=message.stdout_bytes,
-        stderr_bytes=message.stderr_bytes,
-        stdout_sha256=message.stdout_sha256,
-        stderr_sha256=message.stderr_sha256,
-        survivors=tuple(message.survivors),
-        started_at=_time(message, "start_time"),
-        ended_at=_time(message, "end_time"),
-        command=message.command,
-    )
-
-
-def _time(message: pb.AttemptReport, name: str) -> str:
-    if not message.HasField(name):  # type: ignore[arg-type]
-        return ""
-    time: datetime = getattr(message, name).ToDatetime(tzinfo=UTC)
-    return time.isoformat()

@@ -75,8 +75,9 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
             raise PlanInvalid(f"the inputs of {tool.name} have faults", faults=faults)
         target: Mapping[str, Any] | None = None
         if request.target:
-            assets = await self._planner.assets(identity_of(context).tenant)
-            target = resolve_target(request.target, assets)
+            tenant = identity_of(context).tenant
+            where = await self._planner.segments_map(tenant)
+            target = resolve_target(request.target, await self._planner.assets(tenant), where)
         rendered = render.render(tool, inputs, target)
         return pb.RenderResponse(
             command=render.command_line(rendered),

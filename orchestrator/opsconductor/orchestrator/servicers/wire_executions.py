@@ -199,7 +199,9 @@ def _error(error: Any) -> pb.StepError | None:
     )
 
 
-_SHOWN_ELSEWHERE = ("step_id", "attempt_id", "compiled", "plan_document", "output", "captured")
+_SHOWN_ELSEWHERE = (
+    *("step_id", "attempt_id", "compiled", "plan_document", "output", "captured", "report"),
+)
 
 
 def event(item: Watched) -> pb.WatchResponse:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
+from opsconductor.orchestrator.store import sharing
 from opsconductor.rpc.errors import (
     InvalidTransition,
     OpsConductorError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from opsconductor.orchestrator.store.news import News
     from opsconductor.orchestrator.store.rows import (
         AgentRow,
         ApprovalRow,
@@ -107,6 +109,31 @@ class BumpSessionEpoch:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Notes what an agent says of itself and issues its next session epoch; returns its AgentRow.
+
+    Whether it drains or is quarantined stays as it is. NotFound for an unknown agent.
+    """
+
+    agent_id: str
+    journal_id: str
+    facts: bytes
+    now: datetime
+    above: int = 0
+    """What the agent has seen: the next epoch is higher, also in a store that went back in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAgent:
+    """Changes what is given of an agent, and nothing else; NotFound for an unknown one."""
+
+    agent_id: str
+    draining: bool | None = None
+    quarantined: bool | None = None
+    certificate_expire_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CreateJoinToken:
     """Records a join token by its hash; the token itself is never stored. Returns None."""
 
@@ -170,6 +197,19 @@ Op: TypeAlias = (
     | PutAsset
     | DeleteAsset
     | SetMeta
+    | OpenSession
+    | ChangeAgent
+    | sharing.JoinReplicas
+    | sharing.RenewReplica
+    | sharing.LeaveReplicas
+    | sharing.ClaimExecutions
+    | sharing.TakeLease
+    | sharing.DropLease
+    | sharing.PassLease
+    | sharing.Fence
+    | sharing.TakeHold
+    | sharing.FreeHolds
+    | sharing.PutSessions
 )
 """Everything a commit can hold."""
 
@@ -218,8 +258,8 @@ class CommitUnknown(Exception):
         super().__init__("the connection was lost inside COMMIT")
 
 
-class Database(Protocol):
-    """One of the databases: takes batches from one writer and answers reads beside it."""
+class Writer(Protocol):
+    """The writing side of a database."""
 
     async def commit(self, calls: Sequence[Call]) -> list[Outcome]:
         """Commits calls in one durable transaction and returns the outcome of each.
@@ -227,6 +267,10 @@ class Database(Protocol):
         Raises:
             StoreUnavailable: Nothing of it may be taken as written.
         """
+
+
+class Database(Writer, Protocol):
+    """One of the databases: takes batches from one writer and answers reads beside it."""
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Runs a query on a connection of its own, never waiting for the writer.
@@ -237,3 +281,10 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Closes every connection."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other orchestrators may use it at the same time."""
+
+    def listen(self, heard: Callable[[News], None]) -> None:
+        """Calls back with what others say they wrote: a hint that may be late or get lost."""

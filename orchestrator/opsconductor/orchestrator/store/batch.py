@@ -19,13 +19,14 @@ from opsconductor.rpc.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
     from opsconductor.orchestrator.store.output import Stream
 
 Lengths: TypeAlias = "dict[Stream, int]"
+Tell: TypeAlias = "Callable[[Connection, Sequence[base.Call], Sequence[base.Outcome]], None]"
 
 _LENGTHS_KEPT = 50_000
 
@@ -39,7 +40,10 @@ class _Violation(Exception):
 
 
 def commit_batch(
-    connection: Connection, calls: Sequence[base.Call], lengths: Lengths
+    connection: Connection,
+    calls: Sequence[base.Call],
+    lengths: Lengths,
+    tell: Tell = lambda *_: None,
 ) -> list[base.Outcome]:
     """Commits calls in one transaction and returns the outcome of each.
 
@@ -50,6 +54,7 @@ def commit_batch(
         connection: A connection without a transaction.
         calls: What to write.
         lengths: Output lengths known from earlier batches; kept up to date here.
+        tell: Called last in the transaction, with the calls and what became of each.
 
     Raises:
         CommitUnknown: COMMIT itself failed.
@@ -62,6 +67,7 @@ def commit_batch(
         if not is_fault_of_the_data(exc):
             raise
         outcomes, known = [_alone(connection, call) for call in calls], {}
+    tell(connection, calls, outcomes)
     failpoints.hit("store.before_commit")
     try:
         connection.commit()

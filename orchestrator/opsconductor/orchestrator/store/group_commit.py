@@ -11,7 +11,7 @@ from opsconductor.orchestrator.store.base import AppendEvents, AppendOutput
 from opsconductor.rpc.errors import OpsConductorError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.store.base import Call, Database, Outcome
+    from opsconductor.orchestrator.store.base import Call, Outcome, Writer
 
 _CALLS_LIMIT = 2000
 _BYTES_LIMIT = 8 * 1024 * 1024
@@ -28,7 +28,7 @@ class _Waiting:
 class GroupCommit:
     """Writes the calls of many callers, a batch at a time; answers each when it is durable."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Writer) -> None:
         self._database = database
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from opsconductor.orchestrator.store.base import CommitUnknown, SequenceConflict
 from opsconductor.orchestrator.store.batch import commit_batch, has_arrived
 from opsconductor.orchestrator.store.faults import answer, brief
+from opsconductor.orchestrator.store.listening import Hints
 from opsconductor.orchestrator.store.migrate import upgrade
 from opsconductor.rpc.errors import StoreUnavailable
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from opsconductor.orchestrator.store.base import Call, Outcome, T
     from opsconductor.orchestrator.store.batch import Lengths
+    from opsconductor.orchestrator.store.news import News
 
 _READERS = 5
 _CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -41,6 +43,7 @@ class PostgresDatabase:
     def __init__(self, url: URL) -> None:
         self._name = url.render_as_string(hide_password=True)
         self._lengths: Lengths = {}
+        self._hints = Hints(url, _CONNECT_TIMEOUT.total_seconds())
         self._writer = _engine(url, 1)
         self._readers = _engine(url, _READERS).execution_options(isolation_level="AUTOCOMMIT")
 
@@ -68,7 +71,10 @@ class PostgresDatabase:
                 if unknown and await self._has_arrived(calls, unknown):
                     return unknown.outcomes
                 outcomes = await self._on(
-                    self._writer, partial(commit_batch, calls=calls, lengths=self._lengths)
+                    self._writer,
+                    partial(
+                        commit_batch, calls=calls, lengths=self._lengths, tell=self._hints.tell
+                    ),
                 )
                 # The lost transaction may have held its keys until we met them.
                 if unknown and _met_itself(outcomes) and await self._has_arrived(calls, unknown):
@@ -93,8 +99,18 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Closes every connection."""
+        await self._hints.close()
         await self._writer.dispose()
         await self._readers.dispose()
+
+    @property
+    def shared(self) -> bool:
+        """True: that is what it is for."""
+        return True
+
+    def listen(self, heard: Callable[[News], None]) -> None:
+        """See ``Database.listen``."""
+        self._hints.listen(heard)
 
     async def _on(self, engine: AsyncEngine, function: Callable[[Connection], T]) -> T:
         async with engine.connect() as connection:

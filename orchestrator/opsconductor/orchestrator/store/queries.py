@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, func, select, text
 
 from opsconductor.orchestrator.store.pages import Listing, Page, columns_of
 from opsconductor.orchestrator.store.rows import (
@@ -69,6 +69,12 @@ def open_executions(connection: Connection) -> tuple[str, ...]:
     """Returns the ids of open executions, oldest first."""
     query = select(executions.c.execution_id).where(_IS_OPEN).order_by(executions.c.execution_id)
     return tuple(connection.execute(query).scalars())
+
+
+def count_open(connection: Connection, tenant: str) -> int:
+    """Returns how many executions of a tenant are open."""
+    query = select(func.count()).where(_IS_OPEN, executions.c.tenant == bindparam("tenant"))
+    return int(connection.execute(query, {"tenant": tenant}).scalar_one())
 
 
 def execution(connection: Connection, id_: str, tenant: str | None) -> ExecutionRow | None:

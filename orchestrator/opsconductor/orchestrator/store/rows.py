@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 OPEN_ATTEMPT_STATES = ("granted", "running")
@@ -130,3 +131,52 @@ class OutputChunk:
 
     offset: int
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Events of an execution, and the replica that moves it; empty when none does."""
+
+    owner: str
+    events: tuple[StoredEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaRow:
+    """One orchestrator of those that share the store."""
+
+    replica_id: str
+    address: str
+    """Where agents and clients reach it, host:port."""
+    version: int
+    """Grows whenever it changed what all replicas keep in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """An agent's session at one replica."""
+
+    agent_id: str
+    replica_id: str
+    session_epoch: int
+    state: str
+    """A word of the session's table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a replica sees when it looks around."""
+
+    replicas: tuple[ReplicaRow, ...]
+    moved: Mapping[str, int]
+    """Last event number of each open execution that it moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What attempts hold that other replicas granted."""
+
+    holds: Mapping[str, int]
+    """Holders by lock."""
+    attempts: Mapping[str, int]
+    """Live attempts by agent."""

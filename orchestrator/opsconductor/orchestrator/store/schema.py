@@ -25,7 +25,7 @@ from sqlalchemy import (
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
-HEAD = "0001"
+HEAD = "0002"
 """Newest migration; a database that stands here is opened without loading Alembic."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -245,6 +245,46 @@ meta = Table(
     _text("key"),
     _text("value"),
     PrimaryKeyConstraint("key", name="meta_key"),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    _text("replica_id"),
+    _text("address"),
+    Column("expire_time", Instant, nullable=False),
+    _integer("version"),
+    PrimaryKeyConstraint("replica_id", name="replicas_key"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    _text("execution_id"),
+    _text("replica_id"),
+    PrimaryKeyConstraint("execution_id", name="leases_key"),
+)
+Index("leases_by_replica", leases.c.replica_id)
+
+holds = Table(
+    "holds",
+    metadata,
+    _text("lock_key"),
+    Column("slot", Integer, nullable=False),
+    _text("attempt_id"),
+    # Two that take the same place of a lock collide here.
+    PrimaryKeyConstraint("lock_key", "slot", name="holds_once"),
+)
+Index("holds_by_attempt", holds.c.attempt_id)
+
+agent_sessions = Table(
+    "agent_sessions",
+    metadata,
+    _text("replica_id"),
+    _text("agent_id"),
+    _integer("session_epoch"),
+    _text("state"),
+    PrimaryKeyConstraint("replica_id", "agent_id", name="agent_sessions_key"),
 )
 
 SQLITE_GUARD = """

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from opsconductor.orchestrator.store.base import Call, Outcome, T
     from opsconductor.orchestrator.store.batch import Lengths
+    from opsconductor.orchestrator.store.news import News
 
 _READERS = 4
 _BUSY_TIMEOUT = 5000  # milliseconds
@@ -76,6 +77,14 @@ class SqliteDatabase:
     async def close(self) -> None:
         """Ends the threads, closes the file and gives its lock back."""
         await asyncio.to_thread(self._close)
+
+    @property
+    def shared(self) -> bool:
+        """False: the file's lock lets one process in."""
+        return False
+
+    def listen(self, heard: Callable[[News], None]) -> None:
+        """Never calls back: there is nobody else."""
 
     async def _run(
         self, threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object

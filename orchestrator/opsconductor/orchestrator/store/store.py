@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from opsconductor.orchestrator.store import output, queries
+from opsconductor.orchestrator.store import output, queries, sharing_queries
 from opsconductor.orchestrator.store.group_commit import GroupCommit
 from opsconductor.orchestrator.store.migrate import INCARNATION
+from opsconductor.orchestrator.store.news import FOR_ALL
 from opsconductor.rpc.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opsconductor.orchestrator.store.base import Database, Op
+    from opsconductor.orchestrator.store.news import News
     from opsconductor.orchestrator.store.pages import Page
     from opsconductor.orchestrator.store.rows import (
         AgentRow,
         ApprovalRow,
         AssetRow,
         AttemptRow,
+        Chain,
         ExecutionRow,
+        Load,
+        Look,
         OutputChunk,
+        SessionRow,
         StoredEvent,
     )
 
@@ -37,10 +43,23 @@ class Store:
     incarnation: str
     """Random name of this database; an operator replaces it after restoring an older state."""
 
+    version: int
+    """Grows with every write of this process to what all orchestrators keep in memory."""
+
     def __init__(self, database: Database, incarnation: str) -> None:
+        self.version = 0
         self.incarnation = incarnation
         self._database = database
         self._writer = GroupCommit(database)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other orchestrators may use it at the same time."""
+        return self._database.shared
+
+    def listen(self, heard: Callable[[News], None]) -> None:
+        """Calls back with what other orchestrators say they wrote: a hint, never the truth."""
+        self._database.listen(heard)
 
     @classmethod
     async def open(cls, url: str, *, clock: Callable[[], datetime]) -> Store:
@@ -73,7 +92,9 @@ class Store:
             StoreUnavailable: Nothing may be taken as written.
             OpsConductorError: What an operation's own docstring names.
         """
-        return await self._writer.commit(ops)
+        results = await self._writer.commit(ops)
+        self.version += sum(1 for op in ops if isinstance(op, FOR_ALL))
+        return results
 
     # Executions
 
@@ -85,9 +106,25 @@ class Store:
             partial(queries.read_events, execution_id=execution_id, from_seq=from_seq, limit=limit)
         )
 
+    async def chain(self, execution_id: str, from_seq: int, limit: int) -> Chain:
+        """Returns which replica moves an execution, and its events from a number on."""
+        return await self._database.read(
+            partial(
+                sharing_queries.chain, execution_id=execution_id, from_seq=from_seq, limit=limit
+            )
+        )
+
+    async def owner(self, execution_id: str) -> str:
+        """Returns which replica moves an execution; empty when none does."""
+        return await self._database.read(partial(sharing_queries.owner, execution_id=execution_id))
+
     async def open_executions(self) -> tuple[str, ...]:
         """Returns the ids of open executions of all tenants, oldest first."""
         return await self._database.read(queries.open_executions)
+
+    async def count_open(self, tenant: str) -> int:
+        """Returns how many executions of a tenant are open."""
+        return await self._database.read(partial(queries.count_open, tenant=tenant))
 
     async def execution(
         self, id_or_external_id: str, tenant: str | None = None
@@ -182,6 +219,20 @@ class Store:
         return await self._database.read(
             partial(output.stored_length, attempt_id=attempt_id, stream=stream)
         )
+
+    # Replicas
+
+    async def look(self, replica_id: str) -> Look:
+        """Returns who is there, and where every execution stands that a replica moves."""
+        return await self._database.read(partial(sharing_queries.look, replica_id=replica_id))
+
+    async def sessions(self) -> tuple[SessionRow, ...]:
+        """Returns which agents have a session at which replica."""
+        return await self._database.read(sharing_queries.sessions)
+
+    async def load(self, replica_id: str) -> Load:
+        """Returns the locks and agents' places that are taken for other replicas' executions."""
+        return await self._database.read(partial(sharing_queries.load, replica_id=replica_id))
 
     # Agents and assets
 

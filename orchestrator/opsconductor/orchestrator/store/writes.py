@@ -10,10 +10,11 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import TextClause, bindparam, delete, select, text, update
+from sqlalchemy import TextClause, bindparam, case, delete, select, text, update
 
-from opsconductor.orchestrator.store import base, rows, schema
+from opsconductor.orchestrator.store import base, rows, schema, sharing, sharing_writes
 from opsconductor.orchestrator.store.output import OutputFold, Stream
+from opsconductor.orchestrator.store.pages import columns_of
 from opsconductor.rpc.errors import NotFound, TokenInvalid
 
 if TYPE_CHECKING:
@@ -65,10 +66,13 @@ class Writes:
     def __init__(self, connection: Connection, lengths: Mapping[Stream, int]) -> None:
         self.connection = connection
         self.output = OutputFold(connection, lengths)
+        self.guards = sharing_writes.Guards(connection)
         self._rows: dict[TextClause, list[dict[str, Any]]] = {}
 
     def apply(self, op: base.Op) -> Any:
         """Takes one operation and returns its result; raises what its docstring names."""
+        if at_once := sharing_writes.AT_ONCE.get(type(op)):
+            return at_once(self.connection, op)
         return _APPLY[type(op)](self, op)
 
     def add(self, statement: TextClause, parameters: dict[str, Any]) -> None:
@@ -77,10 +81,17 @@ class Writes:
 
     def flush(self) -> None:
         """Writes what was gathered."""
+        self.guards.flush()
         for statement, parameters in self._rows.items():
+            # By key: writers that meet in the same rows then wait for each other in one order.
+            parameters.sort(key=_first_value)
             self.connection.execute(statement, parameters)
         self._rows.clear()
         self.output.flush()
+
+
+def _first_value(parameters: Mapping[str, Any]) -> str:
+    return str(next(iter(parameters.values())))
 
 
 def _append_events(writes: Writes, op: base.AppendEvents) -> None:
@@ -109,6 +120,46 @@ def _append_output(writes: Writes, op: base.AppendOutput) -> int:
 
 def _put_agent(writes: Writes, op: base.PutAgent) -> None:
     writes.connection.execute(_AGENT.statement, _AGENT.parameters(op.row))
+
+
+_AGENT_ROW = columns_of(schema.agents, rows.AgentRow).selected_columns
+_EPOCH = schema.agents.c.session_epoch
+_NEXT_EPOCH = case((bindparam("above") > _EPOCH, bindparam("above")), else_=_EPOCH) + 1
+_INTRODUCE = (
+    update(schema.agents)
+    .where(schema.agents.c.agent_id == bindparam("id"))
+    .values(
+        session_epoch=_NEXT_EPOCH,
+        journal_id=bindparam("journal"),
+        facts=bindparam("said"),
+        last_seen_time=bindparam("now", type_=schema.Instant),
+    )
+    .returning(*_AGENT_ROW)
+)
+
+
+def _open_session(writes: Writes, op: base.OpenSession) -> rows.AgentRow:
+    said = {
+        "id": op.agent_id,
+        "journal": op.journal_id,
+        "said": op.facts,
+        "now": op.now,
+        "above": op.above,
+    }
+    row = writes.connection.execute(_INTRODUCE, said).first()
+    if row is None:
+        raise NotFound(f"there is no agent {op.agent_id}")
+    return rows.AgentRow(*row)
+
+
+_CHANGEABLE = ("draining", "quarantined", "certificate_expire_time")
+
+
+def _change_agent(writes: Writes, op: base.ChangeAgent) -> None:
+    given = {name: getattr(op, name) for name in _CHANGEABLE if getattr(op, name) is not None}
+    change = update(schema.agents).where(schema.agents.c.agent_id == op.agent_id).values(given)
+    if not writes.connection.execute(change).rowcount:
+        raise NotFound(f"there is no agent {op.agent_id}")
 
 
 _BUMP = (
@@ -185,9 +236,14 @@ _APPLY: Mapping[type, Callable[[Writes, Any], Any]] = {
     base.AppendOutput: _append_output,
     base.PutAgent: _put_agent,
     base.BumpSessionEpoch: _bump_session_epoch,
+    base.OpenSession: _open_session,
+    base.ChangeAgent: _change_agent,
     base.CreateJoinToken: _create_join_token,
     base.RedeemJoinToken: _redeem_join_token,
     base.PutAsset: _put_asset,
     base.DeleteAsset: _delete_asset,
     base.SetMeta: _set_meta,
+    sharing.Fence: lambda writes, op: writes.guards.fence(op),
+    sharing.TakeHold: lambda writes, op: writes.guards.take(op),
+    sharing.FreeHolds: lambda writes, op: writes.guards.free(op),
 }

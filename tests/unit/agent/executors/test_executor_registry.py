@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from opsconductor.agent.executors import registry
+from opsconductor.agent.executors import needs, registry
 from opsconductor.agent.executors.base import Call, Outcome, Refused
 from opsconductor.agent.executors.credential import Credential
 from opsconductor.agent.executors.environment import local_environment
 from opsconductor.agent.executors.inventory import InventoryExecutor
 from opsconductor.agent.executors.mock import MockExecutor, MockReply
 from opsconductor.agent.executors.registry import ExecutorInvalid, Executors
+from opsconductor.agent.main import main
 from opsconductor.rpc.errors import PermissionDenied, StoreUnavailable
 from opsconductor.tool_registry.rendered import ArgvCommand, InternalCall, Rendered
 
@@ -108,6 +109,50 @@ async def test_an_installed_distribution_adds_a_method(monkeypatch: pytest.Monke
     chosen = executors()
     assert "teleport" in chosen.methods
     assert chosen.choose("teleport", None).method == "teleport"
+
+
+async def test_a_method_that_misses_something_is_not_offered_and_says_what(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make(_offered: registry.Collaborators) -> MockExecutor:
+        needs.library("no_such_library", "no-such-library")
+        return MockExecutor()
+
+    monkeypatch.setattr(registry, "make_teleport", make, raising=False)
+    offer(monkeypatch, f"{registry.__name__}:make_teleport")
+    chosen = executors()
+    assert "teleport" not in chosen.methods
+    assert "pip install no-such-library" in chosen.unavailable["teleport"]
+    for method, target in (("teleport", None), ("command", {"connection": "teleport"})):
+        with pytest.raises(Refused, match="pip install no-such-library"):
+            chosen.choose(method, target)
+
+
+async def test_a_method_whose_program_is_missing_says_so() -> None:
+    with pytest.raises(needs.Unavailable, match=r"no program no-such-program .* apt-get"):
+        needs.program("no-such-program", "apt-get install it")
+
+
+async def test_the_executors_of_this_distribution_are_offered_by_entry_point() -> None:
+    chosen = executors()
+    offered = {*chosen.methods, *chosen.unavailable}
+    assert offered >= {"database", "communication", "aws-cli", "aws-sdk", "winrm", "snmp"}
+    assert all(
+        chosen.choose(method, None).method == method
+        for method in chosen.methods
+        if method != "command"
+    )
+    await chosen.close()
+
+
+def test_the_agents_doctor_tells_what_is_offered_and_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "ok       database" in lines
+    assert any(line.startswith("missing  aws-cli: no program aws") for line in lines)
 
 
 async def test_a_broken_plug_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,14 @@ def test_unknown_keys_are_told_with_a_suggestion() -> None:
     assert fault.hint == "did you mean timeout?"
 
 
+@pytest.mark.parametrize("number", [30, 0, -5, 2.5, 0.001, 90_000, 1e9, -0.5, 1e-9])
+def test_a_number_without_unit_is_told_a_duration_that_is_taken(number: float) -> None:
+    (fault,) = parse_plan(plan(step(timeout=number))).faults
+    assert fault.code == "TIMEOUT"
+    advice = fault.hint.rpartition(" ")[2]
+    assert parse_plan(plan(step(timeout=advice))).faults == ()
+
+
 @pytest.mark.parametrize("word", ["for_each", "max_parallel", "batches", "max_failures", "capture"])
 def test_words_of_later_versions_say_that_they_are_not_supported(word: Any) -> None:
     (fault,) = parse_plan(plan(step(**{word: 1}))).faults

@@ -1,0 +1,118 @@
+"""Granting: who gets an agent in a change, and what the fleet counts for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain import starting
+from opsconductor.orchestrator.domain.locks import locks_of
+from opsconductor.orchestrator.domain.place import Grant, place, ready_steps
+from opsconductor.orchestrator.engine.waiting import Queue
+from opsconductor.rpc.failpoints import hit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from datetime import datetime
+
+    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.engine.actor import Change
+    from opsconductor.orchestrator.engine.fleet import Fleet
+    from opsconductor.orchestrator.engine.waiting import Waiting
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What a change took from the fleet and gave back to it, until it is known to be written."""
+
+    grants: list[tuple[Grant, str]]
+    ended: list[Attempt]
+    waited: Queue
+
+
+class Granting:
+    """Gives ready steps to agents and keeps count of places and locks."""
+
+    def __init__(self, fleet: Fleet, waiting: Waiting, free: Callable[[], None]) -> None:
+        """Calls ``free`` when something was given back that others may wait for."""
+        self._fleet = fleet
+        self._waiting = waiting
+        self._free = free
+
+    def place(
+        self, change: Change, now: datetime, turn: Collection[str] | None, *, allowed: bool
+    ) -> Placed:
+        """Adds to a change the grants of what is ready, if this orchestrator may grant.
+
+        Args:
+            change: A change that is settled.
+            now: The time.
+            turn: Only these steps; None for all, unless other executions wait.
+            allowed: Whether the execution is this orchestrator's to move.
+        """
+        waited = self._waiting.of(change.state.execution_id)
+        ended = self._release_ended(change)
+        if allowed:
+            self._grant(change, now, turn)
+        return Placed(change.grants, ended, waited)
+
+    def take_back(self, change: Change, placed: Placed) -> None:
+        """Makes the fleet what it was before a change that was not written."""
+        self._waiting.put(change.state.execution_id, placed.waited)
+        for grant, attempt_id in placed.grants:
+            self._fleet.release(grant.agent_id, attempt_id)
+        for attempt in placed.ended:
+            self._take(change.state, attempt)
+
+    def hold(self, state: Execution) -> None:
+        """Counts every live attempt of an execution; those that are counted stay counted."""
+        for attempt in state.live_attempts():
+            self._take(state, attempt)
+
+    def let_go(self, state: Execution) -> None:
+        """Counts nothing of an execution any more."""
+        for attempt in state.attempts.values():
+            self._fleet.release(attempt.agent_id, attempt.attempt_id)
+        self._waiting.put(state.execution_id)
+
+    def _grant(self, change: Change, now: datetime, turn: Collection[str] | None) -> None:
+        """Grants what is ready; while other executions wait, only steps whose turn it is."""
+        state = change.state
+        ready = ready_steps(state, now)
+        if not ready:
+            self._waiting.put(state.execution_id)
+            return
+        if turn is None and self._waiting.others(state.execution_id):
+            turn = ()
+        mine = [item for item in ready if turn is None or item.step_id in turn]
+        placement = place(mine, self._fleet.views(state.tenant), self._fleet.holds)
+        hit("place.mid")
+        if placement.refused:
+            change.extend([starting.conflict(*item) for item in placement.refused], now)
+            self._grant(change, now, turn)
+            return
+        given = {grant.step.step_id for grant in placement.grants}
+        left = tuple(item for item in ready if item.step_id not in given)
+        passed_over = len(left) > len(placement.waiting)
+        self._waiting.put(state.execution_id, Queue(state.tenant, left, passed_over))
+        for grant in placement.grants:
+            attempt_id = change.grant(grant, now)
+            self._fleet.take(grant.agent_id, attempt_id, grant.step.locks)
+
+    def _release_ended(self, change: Change) -> list[Attempt]:
+        """Frees places and locks of attempts that end in this change, so that it can use them."""
+        ended = [
+            attempt
+            for item in change.recorded
+            if isinstance(item.event, ev.AttemptFinished)
+            and (attempt := change.state.attempts[item.event.attempt_id])
+            and self._fleet.release(attempt.agent_id, attempt.attempt_id)
+        ]
+        if ended and self._waiting:
+            self._free()
+        return ended
+
+    def _take(self, state: Execution, attempt: Attempt) -> None:
+        locks = locks_of(state.tenant, state.compiled_step(attempt.step_id), attempt.kind)
+        self._fleet.take(attempt.agent_id, attempt.attempt_id, locks)

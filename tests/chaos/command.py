@@ -1,0 +1,189 @@
+"""``make chaos``: draws schedules from a seed, carries them out, checks, and prints the table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from chaos.checker import check
+from chaos.evidence import Evidence
+from chaos.report import Tally
+from chaos.run import carry_out, collect
+from chaos.scenarios import PLAIN, SCENARIOS, Scenario, left_out, world_of
+from chaos.schedule import ACTIONS, Round, cells, random_rounds
+
+if TYPE_CHECKING:
+    from chaos.checks.violation import Violation
+    from chaos.world import World
+
+FOLDER = Path(".cache/chaos")
+SHORT = 24
+WORLD_ROUNDS = 50
+"""Random injections into one world before a new one is made."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One schedule in one world."""
+
+    name: str
+    scenario: Scenario
+    rounds: list[Round]
+
+
+def main() -> int:
+    """Returns 1 when anything was violated; what shows it is kept then."""
+    options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if options.what == "check":
+        return _check(Path(options.folder))
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
+    say(f"SEED={seed}")
+    tally = Tally()
+    kept = []
+    parts = schedules(Random(seed), options)
+    runner = Runner(seed)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        try:
+            for outcome in pool.map(runner.run, parts):
+                tally.add(outcome.evidence, outcome.violations)
+                if outcome.violations or options.keep:
+                    kept.append(outcome.evidence.folder)
+                else:
+                    shutil.rmtree(outcome.evidence.folder)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            runner.end_hard()
+            raise
+    say(tally.table())
+    for found in tally.violations.values():
+        for violation in found[:20]:
+            say(f"  {violation}")
+    for folder in kept:
+        say(f"kept: {folder} (again: {sys.executable} {sys.argv[0]} check {folder})")
+    return 1 if tally.violations else 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known after a part."""
+
+    evidence: Evidence
+    violations: list[Violation]
+
+
+class Runner:
+    """Runs parts, each in a world of its own, several at a time."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._worlds: list[World] = []
+
+    def run(self, part: Part) -> Outcome:
+        """Runs a part to its end and checks it."""
+        folder = FOLDER.absolute() / f"{self._seed}-{part.name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        random = Random(f"{self._seed}/{part.name}")
+        began = time.monotonic()
+        with world_of(part.scenario, folder, random) as world:
+            self._worlds.append(world)
+            try:
+                world.up()
+                carry_out(world, part.rounds, random, lambda text: progress(part.name, text))
+                evidence = collect(world)
+            except BaseException:
+                world.end_hard()
+                say(f"the evidence so far is in {folder}")
+                raise
+            finally:
+                self._worlds.remove(world)
+        violations = check(evidence)
+        say(f"{part.name}: {len(part.rounds)} rounds in {time.monotonic() - began:.0f} s")
+        return Outcome(evidence, violations)
+
+    def end_hard(self) -> None:
+        """Ends every process of every world."""
+        for world in list(self._worlds):
+            world.end_hard()
+
+
+def schedules(random: Random, options: argparse.Namespace) -> list[Part]:
+    """Returns what to run: failpoints, random injections by the hundred, and special worlds."""
+    if options.only:
+        names = tuple(options.only.split(","))
+        scenario = SCENARIOS[options.scenario]
+        return [Part("only", scenario, random_rounds(random, options.count, names))]
+    found: list[Part] = []
+    if options.failpoints:
+        rounds = cells(random, tuple(options.failpoints.split(",")))
+        found.append(Part("failpoints", PLAIN, rounds))
+    for left in range(options.count, 0, -WORLD_ROUNDS):
+        rounds = random_rounds(random, min(left, WORLD_ROUNDS))
+        found.append(Part(f"random-{len(found)}", PLAIN, rounds))
+    if options.rolling:
+        rounds = [Round("rolling_restart", ("small",) * options.rolling)]
+        return [Part("rolling", SCENARIOS["rolling"], rounds)]
+    for scenario in SCENARIOS.values() if options.count else ():
+        if not scenario.faults:
+            continue
+        if why := left_out(scenario):
+            say(f"left out: {scenario.name}: {why}")
+            assert os.environ.get("CI") != "true", "CI leaves nothing out"
+            continue
+        found.append(Part(scenario.name, scenario, scenario.rounds(random, options.count)))
+    return found
+
+
+def _check(folder: Path) -> int:
+    evidence = Evidence.load(folder)
+    violations = check(evidence)
+    tally = Tally()
+    tally.add(evidence, violations)
+    say(tally.table())
+    for violation in violations:
+        say(f"  {violation}")
+    return 1 if violations else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("run", "check"), default="run")
+    parser.add_argument("folder", nargs="?", help="of a run that was kept, for check")
+    parser.add_argument("--seed", type=int, help="makes the schedule; default: a new one")
+    parser.add_argument("--count", type=int, default=SHORT, help="random injections")
+    parser.add_argument(
+        "--failpoints",
+        default="",
+        metavar="ACTIONS",
+        help=f"every failpoint once with each of these: {','.join(ACTIONS)}",
+    )
+    parser.add_argument("--only", default="", metavar="FAULTS", help="draw only from these")
+    parser.add_argument(
+        "--rolling", type=int, metavar="PLANS", help="only these, through a restart of replicas"
+    )
+    parser.add_argument("--scenario", choices=SCENARIOS, default="plain", help="world of --only")
+    parser.add_argument("--jobs", type=int, default=1, help="worlds at a time")
+    parser.add_argument("--keep", action="store_true", help="keep the evidence in any case")
+    return parser
+
+
+def say(text: str) -> None:
+    """Prints a line for people."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def progress(name: str, text: str) -> None:
+    """Tells how far it is, on a terminal or when asked for."""
+    if sys.stdout.isatty() or os.environ.get("CHAOS_PROGRESS"):
+        say(f"{name}: {text}")

@@ -1,0 +1,188 @@
+"""The invariants of delivery.md, checked at every event against what really happened.
+
+The checker sees every transaction the database took, every start and end in the ledger, every frame
+and every journal record; it folds the log itself and believes nobody.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from opsconductor.orchestrator.domain.execution import FORWARD, UNDO
+from simulation.evidence import Granted, Known, Ordered, Spoken
+from simulation.log_checks import LogChecks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from simulation.truth import Effect, Ledger
+
+
+class Checker(LogChecks):
+    """Watches everything; the first violation ends the run."""
+
+    def __init__(self, ledger: Ledger, now: Callable[[], float]) -> None:
+        super().__init__(ledger, now)
+        self._orders: dict[tuple[str, str], Ordered] = {}
+        self._sessions: dict[tuple[str, str], Spoken] = {}
+        self.frozen_until: defaultdict[str, float] = defaultdict(float)
+        ledger.on_start = self.started
+        ledger.on_end = self.ended
+
+    # The ledger
+
+    def started(self, effect: Effect) -> None:
+        """Takes a start."""
+        self.note(f"start {effect.attempt_id[-8:]} on {effect.life}")
+        self.counts["starts"] += 1
+        grant = self.granted.get(effect.attempt_id)
+        if grant is None or grant.agent != effect.agent:
+            self.fail("I4", f"{effect.attempt_id} starts on {effect.agent}, granted: {grant}")
+            return
+        starts = self._ledger.of(effect.attempt_id)
+        allowed = 1 if effect.changes else 1 + self.power_lost[effect.agent]
+        once = len(starts) <= allowed
+        self.require("I2", once, f"{effect.attempt_id} starts {len(starts)} times")
+        state = self.known.executions.get(grant.execution_id)
+        if state is None:
+            return
+        attempt = state.attempts.get(effect.attempt_id)
+        if attempt is not None:
+            self._check_start(state, attempt, effect)
+        self._check_overlap(grant, effect)
+        if grant.kind == FORWARD and effect.changes and not grant.idempotent:
+            self._check_count(state, grant)
+        if grant.kind == UNDO:
+            self._check_undo_start(state, grant, effect)
+
+    def _check_start(self, state: Execution, attempt: Attempt, effect: Effect) -> None:
+        said = f"{effect.attempt_id} starts after it ended {attempt.state}"
+        clean = attempt.state == "not_started" or attempt.state == "cancelled"
+        self.require("I6", not clean, said)
+        if effect.changes or self.frozen_until[effect.agent] < self._now() - 0.5:
+            self.require("I13", attempt.live, said)
+        self.require("I13", state.state != "cancelled", f"{said}; the execution is cancelled")
+
+    def _check_overlap(self, grant: Granted, effect: Effect) -> None:
+        if not effect.changes:
+            return
+        for other in self._ledger.effects[-400:]:
+            if other is effect or other.end is not None or other.lost or not other.changes:
+                continue
+            theirs = self.granted[other.attempt_id]
+            same_step = (theirs.execution_id, theirs.step_id) == (grant.execution_id, grant.step_id)
+            self.require("I3", not same_step, f"{effect.attempt_id} starts beside {other}")
+            same_target = bool(grant.target) and grant.target == theirs.target
+            self.require("I3", not same_target, f"{effect.attempt_id} shares its target: {other}")
+
+    def _check_count(self, state: Execution, grant: Granted) -> None:
+        mine = (grant.execution_id, grant.step_id, FORWARD)
+        ids = {
+            attempt_id
+            for attempt_id, other in self.granted.items()
+            if (other.execution_id, other.step_id, other.kind) == mine
+        }
+        starts = sum(len(self._ledger.of(attempt_id)) for attempt_id in ids)
+        decided = sum(1 for attempt_id, _, _ in state.resolutions if attempt_id in ids)
+        said = f"{grant.step_id} of {grant.execution_id} starts {starts} times"
+        self.require("I2", starts <= 1 + decided, f"{said}, authorised {1 + decided}")
+
+    def _check_undo_start(self, state: Execution, grant: Granted, effect: Effect) -> None:
+        forward = [
+            start
+            for attempt in state.attempts_of(grant.step_id, FORWARD)
+            for start in self._ledger.of(attempt.attempt_id)
+        ]
+        record = state.steps[grant.step_id]
+        had = bool(forward) or bool(record.resolved_by) or record.effects != "none"
+        self.require("I18", had, f"{grant.step_id} is undone and never started")
+        running = [start for start in forward if start.end is None and not start.lost]
+        self.require("I3", not running, f"{grant.step_id} is undone while it runs")
+        done = [
+            start
+            for attempt in state.attempts_of(grant.step_id, UNDO)
+            for start in self._ledger.of(attempt.attempt_id)
+            if start.success and start is not effect and not start.lost
+        ]
+        self.require("I18", not done, f"{grant.step_id} is undone twice")
+
+    def ended(self, effect: Effect) -> None:
+        """Takes an end."""
+        self.note(f"end {effect.attempt_id[-8:]} success={effect.success}")
+
+    # Frames and journals
+
+    def acknowledged(self, attempt_id: str) -> None:
+        """Takes an acknowledgement as it leaves the orchestrator."""
+        grant = self.granted.get(attempt_id)
+        state = self.known.executions.get(grant.execution_id) if grant else None
+        attempt = state.attempts.get(attempt_id) if state else None
+        # After a restore what no execution is known for is kept for people and let go.
+        lost = attempt is None and self.went_back > 0
+        durable = lost or (attempt is not None and not attempt.live)
+        self.require("I22", durable, f"the end of {attempt_id} is acknowledged and not stored")
+
+    def replied(self, execution_id: str, age: int) -> None:
+        """Takes the answer to a submission."""
+        if age == self.went_back:
+            known = execution_id in self.known.executions
+            self.require("I22", known, f"{execution_id} was answered and is not stored")
+
+    def journalled(self, agent: str, record: dict[str, Any]) -> None:
+        """Takes a record of an agent's journal."""
+        memory = self.memories[agent]
+        match record["t"]:
+            case "incarnation":
+                memory.incarnation, memory.epoch = record["value"], 0
+            case "entry" if record["report"]["state"] == "running":
+                self._check_begin(agent, record["report"]["attempt_id"])
+            case "epoch":
+                rising = record["epoch"] > memory.epoch
+                self.require("I9", rising, f"{agent} accepts {record['epoch']} at {memory.epoch}")
+                memory.epoch = record["epoch"]
+
+    def spoke(self, agent: str, endpoint: str, epoch: int, hello: float) -> None:
+        """Takes that an agent was welcomed."""
+        self._sessions[(agent, endpoint)] = Spoken(epoch, {0: hello})
+
+    def beat(self, agent: str, endpoint: str, number: int) -> None:
+        """Takes a heartbeat as it leaves an agent."""
+        if session := self._sessions.get((agent, endpoint)):
+            session.sent[number] = self._now()
+
+    def echoed(self, agent: str, endpoint: str, number: int) -> None:
+        """Takes that an agent hears which heartbeat was received."""
+        if session := self._sessions.get((agent, endpoint)):
+            session.confirmed = max(session.confirmed, number)
+
+    def ordered(self, agent: str, attempt_id: str, epoch: int, beat: int, ttl: float) -> None:
+        """Takes an order as it reaches an agent; only the first that is not known counts."""
+        self._orders.setdefault((agent, attempt_id), Ordered([])).orders.append((epoch, beat, ttl))
+
+    def _check_begin(self, agent: str, attempt_id: str) -> None:
+        """The record that effects may begin: only in an open session, and only while it is fresh.
+
+        It is written in the same breath as the fence is asked.
+        """
+        given = self._orders.get((agent, attempt_id))
+        if given is None:
+            return
+        sessions = {s.epoch: s for (name, _), s in self._sessions.items() if name == agent}
+        newest = [(sessions[e], beat, ttl) for e, beat, ttl in given.orders if e in sessions]
+        said = f"{attempt_id} begins on {agent}, ordered in {given.orders}, open: {list(sessions)}"
+        self.require("I9", bool(newest), said)
+        if not newest:
+            return
+        ages = [
+            (self._now() - session.sent.get(max(beat, session.confirmed), 0.0), ttl)
+            for session, beat, ttl in newest
+        ]
+        fresh = any(age < ttl + 0.001 for age, ttl in ages)
+        self.require("I20", fresh, f"{attempt_id} begins although its order is stale: {ages}")
+
+    def put_back(self, known: Known) -> None:
+        """Takes that the database is an older one now."""
+        self.known = known.__copy__()
+        self.went_back += 1

@@ -1,0 +1,64 @@
+"""One real use of a tool: the call, what must be true of its answer, and of the host before and after.
+
+Cases stand in ``cases/CATEGORY.yaml``, one list a file::
+
+    - tool: set_file_mode
+      target: lab                     # the asset it is used on; left out: the agent's own host
+      inputs: {path: /srv/data/a, mode: "0640"}
+      before: "touch /srv/data/a && chmod 600 /srv/data/a"    # run on the lab first
+      expect: "output.changed"       # CEL over output, exit_code, inputs; left out: it completed
+      after: "test $(stat -c %a /srv/data/a) = 640"           # must succeed on the lab afterwards
+      undone: "test $(stat -c %a /srv/data/a) = 600"          # and after ``opsctl runs rollback``
+      fails: EXIT_CODE               # the error it must end with, instead of completing
+      counterpart: systemd host      # what answered; left out: that of ``target``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CASES = Path(__file__).parent / "cases"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One real use of a tool."""
+
+    tool: str
+    target: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    before: str = ""
+    expect: str = "true"
+    after: str = ""
+    undone: str = ""
+    fails: str = ""
+    counterpart: str = ""
+    name: str = ""
+    """Tells two cases of one tool apart."""
+    needs: str = ""
+    """A program of this machine without which the case is skipped."""
+
+    @property
+    def title(self) -> str:
+        """Name of the test."""
+        return f"{self.tool}-{self.name}" if self.name else self.tool
+
+
+def cases(category: str) -> list[Case]:
+    """Returns the cases of a category; ValueError for a key that does not exist."""
+    known = {item.name for item in fields(Case)}
+    found = []
+    for entry in yaml.safe_load((CASES / f"{category}.yaml").read_text()) or []:
+        if unknown := set(entry) - known:
+            raise ValueError(f"{category}: {entry.get('tool')}: unknown {sorted(unknown)}")
+        found.append(Case(**entry))
+    return found
+
+
+def categories() -> list[str]:
+    """Returns the categories that have cases."""
+    return sorted(file.stem for file in CASES.glob("*.yaml"))

@@ -1,0 +1,150 @@
+"""The process that supervises commands, and the one that it is forked from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helpers.places import Place, marked_processes, new_attempt, until
+from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.run_folder import RunFolders
+from opsconductor.agent.executors.supervisor import Output
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def executor() -> AsyncIterator[LocalExecutor]:
+    made = LocalExecutor()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, executor: LocalExecutor) -> Place:
+    return Place("supervised", executor, None, runs=RunFolders(tmp_path / "runs"))
+
+
+def _nursery_pid(executor: LocalExecutor) -> int:
+    return executor._nursery._pid
+
+
+async def test_a_change_runs_below_a_supervisor_in_sessions_of_their_own(place: Place) -> None:
+    attempt = new_attempt()
+    running = asyncio.create_task(place.sh("echo ready; exec sleep 3301", attempt_id=attempt))
+    await asyncio.wait_for(place.sink.arrived.wait(), 10)
+    (pid,) = marked_processes(attempt)
+    parent = _parent(pid)
+    assert "supervisor.py" in _command(parent)
+    assert len({os.getsid(each) for each in (0, pid, parent)}) == 3
+    place.cancel.set()
+    await running
+
+
+async def test_a_read_needs_no_supervisor(place: Place, executor: LocalExecutor) -> None:
+    assert (await place.argv("true", read_only=True)).exit_code == 0
+    assert _nursery_pid(executor) == 0
+
+
+async def test_a_killed_nursery_is_replaced_and_its_supervisors_go_on(
+    place: Place, executor: LocalExecutor
+) -> None:
+    first = asyncio.create_task(place.sh("echo ready; sleep 0.5; exit 3"))
+    await asyncio.wait_for(place.sink.arrived.wait(), 10)
+    before = _nursery_pid(executor)
+    os.kill(before, signal.SIGKILL)
+    await until(lambda: _is_dead(before))
+    assert (await place.argv("true")).exit_code == 0
+    assert _nursery_pid(executor) != before
+    assert (await first).exit_code == 3
+
+
+async def test_the_nursery_ends_with_its_agent(place: Place, executor: LocalExecutor) -> None:
+    await place.argv("true")
+    pid = _nursery_pid(executor)
+    await executor.close()
+    assert _is_dead(pid)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "code"),
+    [
+        (b"not a program", 0o755, "COMMAND_NOT_EXECUTABLE"),
+        (b"#!/nowhere/sh\n", 0o755, "COMMAND_NOT_FOUND"),
+    ],
+)
+async def test_why_a_program_cannot_start_is_told(
+    place: Place, tmp_path: Path, content: bytes, mode: int, code: str
+) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(content)
+    program.chmod(mode)
+    outcome = await place.argv(str(program))
+    assert outcome.error is not None
+    assert (outcome.state, outcome.effects, outcome.error.code) == ("failed", "none", code)
+
+
+async def test_the_command_holds_neither_lock_nor_any_other_file_of_the_supervisor(
+    place: Place,
+) -> None:
+    await place.sh("ls -l /proc/$$/fd")
+    lines = place.sink.stdout.decode().splitlines()
+    targets = [line.rpartition(" -> ")[2] for line in lines if " -> " in line]
+    assert [target.partition(":")[0] for target in targets] == ["/dev/null", "pipe", "pipe"]
+
+
+async def test_the_same_attempt_cannot_be_supervised_twice(place: Place) -> None:
+    attempt = new_attempt()
+    running = asyncio.create_task(place.sh("echo ready; exec sleep 3302", attempt_id=attempt))
+    await asyncio.wait_for(place.sink.arrived.wait(), 10)
+    again = await place.sh("echo twice", attempt_id=attempt)
+    assert again.error is not None
+    assert (again.state, again.effects, again.error.code) == ("failed", "none", "SUPERVISOR_FAILED")
+    assert len(marked_processes(attempt)) == 1
+    place.cancel.set()
+    await running
+
+
+def test_output_the_disk_does_not_take_is_counted_and_nothing_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    output = Output(str(tmp_path), "stdout", read)
+    os.write(write, b"kept")
+    output.carry()
+    real = os.write
+
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    os.write(write, b"lost")
+    monkeypatch.setattr(os, "write", full)
+    output.carry()
+    monkeypatch.setattr(os, "write", real)
+    os.write(write, b"later")
+    os.close(write)
+    output.carry_rest()
+    os.close(read)
+    assert (output.written, output.lost, output.ended) == (4, 9, True)
+    assert (tmp_path / "stdout.0").read_bytes() == b"kept"
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()

@@ -1,0 +1,337 @@
+"""The checker of the chaos suite finds what is wrong, and nothing where all is well."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chaos.checker import check
+from chaos.evidence import Evidence, Happened
+from chaos.evidence import Story as Told
+from chaos.program import stream
+from helpers.plans import Story, compiled, restart
+from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain.policy import EMBEDDED_POLICY
+from opsconductor.orchestrator.engine import log
+from opsconductor.rpc import canonical, sshsig
+from opsconductor.rpc.statements import NAMESPACE, approval_statement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_000.0
+
+
+class Fabricated:
+    """A run that never was: two changes, approved with a real signature, both completed."""
+
+    def __init__(self, folder: Path, key: tuple[bytes, str]) -> None:
+        self.folder = folder
+        self.private, self.public = key
+        (folder / "allowed_signers").write_text(f"rita {self.public}\n")
+        self.ledger: list[dict[str, Any]] = []
+        self.world: list[dict[str, Any]] = [{"what": "world", "lease": 2.0, "wall": 0.0}]
+        self.output: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
+        self.journal: list[dict[str, Any]] = [{"t": "journal"}, {"t": "epoch", "epoch": 1}]
+        self.survivors: dict[str, str] = {}
+        steps = (restart("one"), restart("two"))
+        self.story = Story(compiled(*steps, policy=EMBEDDED_POLICY))
+        self.wall = self.story.now.timestamp()
+
+    def approve(self, execution_id: str = "exec_1") -> Fabricated:
+        request = self.story.asked()
+        statement = approval_statement(
+            tenant="default",
+            execution_id=execution_id,
+            plan_digest=request.plan_digest,
+            steps=list(request.step_ids),
+            approver="rita",
+            not_before=self.story.now,
+            not_after=self.story.now.replace(hour=self.story.now.hour + 1),
+        )
+        signature = sshsig.sign(statement, self.private, NAMESPACE)
+        told = commands.decide(
+            self.story.state,
+            *(request.approval_id, "approve", "rita", "", self.story.now),
+            statement=statement.decode(),
+            signature=signature,
+        )
+        self.story.happen(*told)
+        return self
+
+    def run(self, step_id: str, *, state: str = "completed", **fields: Any) -> str:
+        """Lets a step start and end as it should; returns its attempt."""
+        attempt_id = self.story.live(step_id).attempt_id
+        printed = stream(attempt_id, 200)
+        digest = hashlib.sha256(printed).hexdigest()
+        self.started(attempt_id, step_id)
+        self.ended(attempt_id, step_id)
+        self.output[attempt_id, 1] = [(0, printed)]
+        sums = {"stdout_bytes": len(printed), "stdout_sha256": digest}
+        effects = fields.pop("effects", "done" if state == "completed" else "possible")
+        self.story.end(step_id, state, effects=effects, **sums, **fields)
+        self.remembered(attempt_id, state)
+        return attempt_id
+
+    def started(self, attempt_id: str, step_id: str, **fields: Any) -> None:
+        self._write("start", attempt_id, step_id, overlap=False, bytes=200, **fields)
+
+    def ended(self, attempt_id: str, step_id: str, code: int = 0) -> None:
+        self._write("end", attempt_id, step_id, exit=code)
+
+    def remembered(self, attempt_id: str, state: str, **fields: Any) -> None:
+        report = {"attempt_id": attempt_id, "state": state, "session_epoch": 1}
+        self.journal.append({"t": "entry", "report": report, "started": True, **fields})
+
+    def _write(self, what: str, attempt_id: str, step_id: str, **fields: Any) -> None:
+        self.ledger.append(
+            {
+                **{"t": what, "attempt": attempt_id, "step": step_id, "key": f"k.{step_id}"},
+                **{"execution": "exec_1", "role": "change", "wall": self.wall, **fields},
+            }
+        )
+
+    def evidence(self) -> Evidence:
+        state = self.story.state
+        stored, head = log.chain("", "exec_1", self.story.log)
+        events = [
+            Happened(
+                *("exec_1", item.seq, item.type, item.time.timestamp()),
+                *(int(item.time.timestamp() * 1e6), item.data, item.hash),
+            )
+            for item in stored
+        ]
+        row = {"state": str(state.state), "last_seq": len(stored), "head_hash": head}
+        attempts = {
+            attempt.attempt_id: {
+                "attempt_id": attempt.attempt_id,
+                "execution_id": "exec_1",
+                "step_id": attempt.step_id,
+                "state": str(attempt.state),
+            }
+            for attempt in state.attempts.values()
+        }
+        return Evidence(
+            folder=self.folder,
+            ledger=self.ledger,
+            stories={"exec_1": Told("exec_1", events, row)},
+            attempts=attempts,
+            output=self.output,
+            agents={},
+            journals={"agent-local": self.journal},
+            world=self.world,
+            survivors=self.survivors,
+        )
+
+    def broken(self, evidence: Evidence | None = None) -> set[str]:
+        return {each.invariant for each in check(evidence or self.evidence())}
+
+
+@pytest.fixture(scope="module")
+def key() -> tuple[bytes, str]:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    private = Ed25519PrivateKey.generate()
+    return (
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        ),
+        private.public_key()
+        .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        .decode(),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path, key: tuple[bytes, str]) -> Fabricated:
+    return Fabricated(tmp_path, key)
+
+
+@pytest.fixture
+def good(run: Fabricated) -> Fabricated:
+    run.approve()
+    run.run("one")
+    run.run("two")
+    return run
+
+
+def test_a_run_that_went_well_breaks_nothing(good: Fabricated) -> None:
+    assert good.story.outcome == "completed"
+    assert check(good.evidence()) == []
+
+
+def test_an_attempt_that_started_twice_is_found(good: Fabricated) -> None:
+    good.started(good.ledger[0]["attempt"], "one")
+    assert "I2" in good.broken()
+
+
+def test_one_start_too_many_of_a_change_is_found(good: Fabricated) -> None:
+    good.started("att_other", "one")
+    assert {"I2", "I4"} <= good.broken()
+
+
+def test_two_at_a_time_are_found(good: Fabricated) -> None:
+    good.ledger[0]["overlap"] = True
+    assert good.broken() == {"I3"}
+
+
+def test_a_start_before_its_grant_is_found(good: Fabricated) -> None:
+    good.ledger[0]["wall"] -= 5
+    assert good.broken() == {"I4"}
+
+
+def test_success_without_an_end_is_found(good: Fabricated) -> None:
+    del good.ledger[1]
+    assert good.broken() == {"I5"}
+
+
+def test_success_of_what_failed_is_found(good: Fabricated) -> None:
+    good.ledger[1]["exit"] = 3
+    assert good.broken() == {"I5"}
+
+
+def test_a_start_that_is_said_not_to_be_one_is_found(run: Fabricated) -> None:
+    run.approve()
+    run.run("one", state="failed", effects="none")
+    assert "I6" in run.broken()
+
+
+def test_an_unknown_that_its_agent_knows_is_found(run: Fabricated) -> None:
+    run.approve()
+    attempt_id = run.run("one", state="unknown")
+    assert run.broken() == set()
+    run.remembered(attempt_id, "completed")
+    assert run.broken() == {"I7"}
+
+
+@pytest.mark.parametrize("stored", [b"something else", b""])
+def test_output_that_is_not_what_was_printed_is_found(good: Fabricated, stored: bytes) -> None:
+    good.output[good.ledger[0]["attempt"], 1] = [(0, stored)]
+    assert good.broken() == {"I8"}
+
+
+def test_output_that_came_twice_is_found(good: Fabricated) -> None:
+    chunks = good.output[good.ledger[0]["attempt"], 1]
+    chunks.append((len(chunks[0][1]) - 10, chunks[0][1][-10:]))
+    assert good.broken() == {"I8"}
+
+
+def test_a_lower_session_that_was_accepted_is_found(good: Fabricated) -> None:
+    good.journal += [{"t": "epoch", "epoch": 7}, {"t": "epoch", "epoch": 6}]
+    assert good.broken() == {"I9"}
+
+
+def test_a_start_long_after_its_grant_is_found(good: Fabricated) -> None:
+    good.ledger[0]["wall"] += 60
+    assert good.broken() == {"I9"}
+
+
+def test_an_altered_event_is_found(good: Fabricated) -> None:
+    evidence = good.evidence()
+    events = evidence.stories["exec_1"].events
+    body = canonical.loads(events[-2].data)
+    events[-2] = replace(events[-2], data=canonical.dumps({**body, "step_id": "one"}))
+    assert "I15" in good.broken(evidence)
+
+
+def test_a_missing_event_is_found(good: Fabricated) -> None:
+    evidence = good.evidence()
+    del evidence.stories["exec_1"].events[3]
+    assert {"I10", "I15"} <= good.broken(evidence)
+
+
+def test_a_list_that_says_something_else_than_the_events_is_found(good: Fabricated) -> None:
+    evidence = good.evidence()
+    evidence.stories["exec_1"].row["state"] = "failed"
+    assert good.broken(evidence) == {"I10"}
+
+
+def test_a_signature_for_another_execution_does_not_count(run: Fabricated) -> None:
+    run.approve("exec_2")
+    run.run("one")
+    assert "I11" in run.broken()
+
+
+def test_a_signature_of_somebody_else_does_not_count(good: Fabricated) -> None:
+    (good.folder / "allowed_signers").write_text("rita ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA\n")
+    assert good.broken() == {"I11"}
+
+
+def test_a_step_before_what_it_needs_is_found(good: Fabricated) -> None:
+    evidence = good.evidence()
+    story = evidence.stories["exec_1"]
+    needing = replace(story.plan.steps[0], body_bytes=b'{"needs":["two"]}')
+    story.__dict__["plan"] = replace(story.plan, steps=(needing, story.plan.steps[1]))
+    assert "I12" in good.broken(evidence)
+
+
+def test_an_undo_of_what_had_no_effects_is_found(run: Fabricated) -> None:
+    run.approve()
+    run.run("one")
+    evidence = run.evidence()
+    story = evidence.stories["exec_1"]
+    granted = next(event for event in story.events if event.type == "attempt_granted")
+    undo = {**granted.body, "kind": "undo", "step_id": "two", "attempt_id": "att_undo"}
+    story.events.append(replace(granted, seq=len(story.events) + 1, data=canonical.dumps(undo)))
+    assert "I18" in run.broken(evidence)
+
+
+def test_a_process_that_outlives_its_cancel_is_found(run: Fabricated) -> None:
+    run.approve()
+    attempt_id = run.story.live("one").attempt_id
+    run.started(attempt_id, "one")
+    run.story.cancel()
+    run.story.end("one", "cancelled", effects="possible")
+    run.remembered(attempt_id, "cancelled")
+    assert run.broken() == set()
+    run.survivors["42"] = attempt_id
+    assert run.broken() == {"I13"}
+
+
+def test_a_start_after_the_cancel_is_found(run: Fabricated) -> None:
+    run.approve()
+    attempt_id = run.story.live("one").attempt_id
+    run.story.cancel()
+    run.story.end("one", "cancelled", effects="possible")
+    run.remembered(attempt_id, "cancelled")
+    run.started(attempt_id, "one", wall=run.wall + 2)
+    assert run.broken() == {"I13"}
+
+
+def test_a_grant_by_a_store_that_went_back_is_found(good: Fabricated) -> None:
+    good.world.append({"what": "store restored", "wall": good.wall - 1})
+    good.world.append({"what": "restore confirmed", "wall": good.wall + 1})
+    assert good.broken() == {"I14"}
+
+
+def test_memory_without_bound_is_found(good: Fabricated) -> None:
+    good.world.append({"what": "rss", "orchestrator": 1 << 31, "agents": {}, "wall": NOW})
+    assert good.broken() == {"I17"}
+
+
+def test_a_world_that_does_not_heal_is_found(good: Fabricated) -> None:
+    good.world.append({"what": "healed", "fault": "partition", "whole": False, "wall": NOW})
+    assert good.broken() == {"I20"}
+
+
+def test_an_execution_that_never_ends_is_found(run: Fabricated) -> None:
+    run.approve()
+    run.run("one")
+    assert run.broken() == {"I1"}
+
+
+def test_a_submission_that_was_accepted_and_is_gone_is_found(good: Fabricated) -> None:
+    good.world.append({"what": "submitted", "execution": "exec_9", "key": "k", "round": 1})
+    assert good.broken() == {"I22"}
+
+
+def test_an_acknowledgement_before_the_commit_is_found(good: Fabricated) -> None:
+    attempt_id = good.ledger[0]["attempt"]
+    good.journal.append({"t": "ack", "attempt_id": attempt_id, "at": good.wall - 3})
+    assert good.broken() == {"I22"}

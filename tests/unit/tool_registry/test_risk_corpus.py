@@ -1,0 +1,48 @@
+"""The published corpus of commands: none is judged below its class, few above it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from helpers.source_tree import ROOT
+from opsconductor.tool_registry.free_command_risk import judge_shell
+from opsconductor.tool_registry.risk import ORDER
+
+FAMILIES: dict[str, Any] = yaml.safe_load(
+    (ROOT / "tool_registry/corpus/commands.yaml").read_text(encoding="utf-8")
+)
+COMMANDS = [
+    (family, entry["class"], command)
+    for family, entry in FAMILIES.items()
+    for command in entry["commands"]
+]
+MOST_FALSE_ALARMS = 0.12
+
+
+@pytest.mark.parametrize(
+    ("family", "expected", "command"), COMMANDS, ids=[command for _, _, command in COMMANDS]
+)
+def test_no_command_is_judged_below_its_class(family: str, expected: str, command: str) -> None:
+    judged = judge_shell("bash", command)
+    assert ORDER[judged.risk_class] >= ORDER[expected], f"{family}: {judged.reason}"
+    assert judged.reason
+
+
+def test_false_alarms_are_few() -> None:
+    alarms = [
+        command
+        for _, expected, command in COMMANDS
+        if ORDER[judge_shell("bash", command).risk_class] > ORDER[expected]
+    ]
+    share = len(alarms) / len(COMMANDS)
+    print(f"{len(COMMANDS)} commands, {len(alarms)} false alarms ({share:.1%}): {alarms}")  # noqa: T201
+    assert share <= MOST_FALSE_ALARMS
+
+
+def test_the_corpus_is_large_and_has_no_command_twice() -> None:
+    texts = [command for _, _, command in COMMANDS]
+    assert len(texts) >= 300
+    assert len(set(texts)) == len(texts)

@@ -1,0 +1,63 @@
+"""Remembers tool files that have passed every check, so that each start does not check them again.
+
+A file is known by the SHA-256 of its bytes; what is kept is its parsed content, as JSON in the
+user's cache folder. The name of the cache holds the state of this package's own code, so a changed
+check forgets everything. A cache that cannot be read or written costs time, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = Path(__file__).parent
+
+
+class CheckedFiles:
+    """Definitions by the digest of their file's bytes."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._file = (folder or _cache_folder()) / f"tools-{_code()}.json"
+        self._known: dict[str, dict[str, Any]] = {}
+        self._changed = False
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(self._file.read_bytes())
+            self._known = known if isinstance(known, dict) else {}
+
+    def get(self, data: bytes) -> dict[str, Any] | None:
+        """Returns the definition of a file that passed, None when it is not known."""
+        return self._known.get(hashlib.sha256(data).hexdigest())
+
+    def add(self, data: bytes, definition: dict[str, Any]) -> None:
+        """Remembers a file that passed."""
+        self._known[hashlib.sha256(data).hexdigest()] = definition
+        self._changed = True
+
+    def save(self) -> None:
+        """Writes what is new, for the next start."""
+        if not self._changed:
+            return
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False) as new:
+                json.dump(self._known, new)
+            os.replace(new.name, self._file)  # noqa: PTH105 - atomic, whoever else writes
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "opsconductor"
+
+
+def _code() -> str:
+    """Returns a digest of the state of everything that checks."""
+    state = hashlib.sha256()
+    for file in sorted(_PACKAGE.glob("*.*")):
+        status = file.stat()
+        state.update(f"{file.name}:{status.st_size}:{status.st_mtime_ns}\n".encode())
+    return state.hexdigest()[:16]
