@@ -7,7 +7,7 @@ DATA_DIR ?= .opsconductor
 TOOLS_BIN := $(shell deploy/setup/go_tools --where)
 PYTEST := PATH="$(TOOLS_BIN):$$PATH" $(PY) -m pytest
 # What a person measures or reaches out for on purpose is not a part of `make test`.
-APART := bench chaos live
+APART := bench chaos live tools_live
 PERMITTED := $(filter true 1,$(CI) $(YES))
 
 PROTO_OUT := clients/python

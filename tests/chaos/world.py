@@ -70,6 +70,7 @@ class World:
         self.cluster = cluster
         self.store = cluster.new_database() if cluster else ""
         self._tmpfs = tmpfs
+        self._ended = False
         self.data = folder / "data"
         self.ledger = folder / "ledger"
         self.clock = folder / "clock"
@@ -148,7 +149,7 @@ class World:
     def revive(self) -> None:
         """Starts again what died of a failpoint that acted before its turn."""
         for service in self._services():
-            if not service.alive:
+            if not service.alive and not self._ended:
                 service.start()
 
     def _start(self, service: Service, following: Cell | None) -> Cell | None:
@@ -184,6 +185,7 @@ class World:
 
     def end_hard(self) -> None:
         """Ends everything at once; for worlds whose end no longer matters."""
+        self._ended = True
         for place in self.places.values():
             place.service.kill_with_kin()
             place.proxy.close()

@@ -360,6 +360,16 @@ class _Agents(_Base, agent_admin_service_pb2_grpc.AgentAdminServiceServicer):
         self.called(request, context)
         return agents.DrainAgentResponse(agent=self.script.agents[0])
 
+    def Release(self, request: Any, context: grpc.ServicerContext) -> agents.ReleaseAgentResponse:
+        self.called(request, context)
+        return agents.ReleaseAgentResponse(agent=self.script.agents[0])
+
+    def ConfirmRestore(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> agents.ConfirmRestoreResponse:
+        self.called(request, context)
+        return agents.ConfirmRestoreResponse()
+
     def CreateJoinToken(
         self, request: Any, context: grpc.ServicerContext
     ) -> agents.CreateJoinTokenResponse:

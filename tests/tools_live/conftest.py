@@ -12,6 +12,7 @@ from helpers.aws import moto as moto
 from helpers.postgres import postgres as postgres
 from helpers.servers import mariadb as mariadb
 from helpers.servers import redis_server as redis_server
+from helpers.snmp import snmpd as snmpd
 from helpers.stack import running
 
 if TYPE_CHECKING:

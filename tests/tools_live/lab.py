@@ -171,7 +171,7 @@ def _let_in(init: int, key: Path) -> str:
     inside = ("nsenter", "--target", str(init), "--mount", "--pid", "--net", "--uts", "--ipc")
     public = key.with_suffix(".pub").read_text()
     script = (
-        "for home in /root /home/opsadmin; do mkdir -p $home/.ssh; cat >$home/.ssh/authorized_keys <<X\n"
+        "for home in /root /home/opsadmin /home/guest; do mkdir -p $home/.ssh; cat >$home/.ssh/authorized_keys <<X\n"
         f"{public}X\nchown -R $(stat -c %u:%g $home) $home/.ssh; chmod 700 $home/.ssh; done\n"
     )
     _run(*inside, "sh", "-eu", "-c", script)

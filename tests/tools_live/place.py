@@ -35,10 +35,14 @@ class Place:
     _credentials: dict[str, Any] = field(default_factory=dict)
 
     def add_lab(self, lab: Lab) -> None:
-        """Makes the booted host known: as root, and as a user who needs sudo."""
+        """Makes the booted host known: as root, by a user who may use sudo, and by one who may not."""
         if "lab" in self.hosts:
             return
-        for name, username in (("lab", "root"), ("lab-user", "opsadmin")):
+        for name, username in (
+            ("lab", "root"),
+            ("lab-user", "opsadmin"),
+            ("lab-guest", "guest"),
+        ):
             self.add_login(name, kind="ssh", username=username, private_key_file=str(lab.key))
             self.add_asset(
                 name,

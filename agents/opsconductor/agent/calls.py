@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from opsconductor.agent import http_answer
+from opsconductor.agent.executors import elevation
 from opsconductor.agent.executors.base import Call, Executor, Outcome, Refused, Sink
 from opsconductor.agent.report import Failure
 from opsconductor.rpc import canonical
 from opsconductor.tool_registry import expressions, output
 from opsconductor.tool_registry.render import HttpRequest, RenderError, command_line, render
+from opsconductor.tool_registry.rendered import is_elevated
 from opsconductor.tool_registry.success import failure_reason
 
 if TYPE_CHECKING:
@@ -162,6 +164,10 @@ def judge(prepared: PreparedCall, outcome: Outcome, store: OutputStore) -> Resul
     if outcome.state != "completed":
         value = outcome.output or (_parsed(prepared, None, *streams) if any(streams) else None)
         return Result(outcome.state, outcome, _failure_of(outcome), value)
+    if is_elevated(prepared.rendered) and (
+        refusal := elevation.refusal(prepared.call.tool.name, outcome.exit_code, *streams)
+    ):
+        return Result("failed", refusal, _failure_of(refusal))
     refused = http_answer.failure(prepared.call.tool, prepared.section, outcome.output)
     if refused is not None:
         return Result("failed", outcome, refused, outcome.output)

@@ -24,6 +24,7 @@ from opsconductor.orchestrator.engine.engine import Engine
 from opsconductor.orchestrator.engine.enrolment import Enrolment
 from opsconductor.orchestrator.engine.fleet import Fleet
 from opsconductor.orchestrator.engine.history import History
+from opsconductor.orchestrator.engine.asset_changes import AssetChanges
 from opsconductor.orchestrator.engine.inventory import Inventory
 from opsconductor.orchestrator.engine.listeners import Listeners
 from opsconductor.orchestrator.engine.neighbours import Neighbours
@@ -122,8 +123,9 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
         ApprovalServicer(store, engine, deciding, fleet), server
     )
     tool_service_pb2_grpc.add_ToolServiceServicer_to_server(ToolServicer(planner), server)
+    inventory = Inventory(store, planner)
     inventory_service_pb2_grpc.add_InventoryServiceServicer_to_server(
-        InventoryServicer(Inventory(store, planner)), server
+        InventoryServicer(inventory, AssetChanges(store, engine, agents, inventory)), server
     )
     agent_admin_service_pb2_grpc.add_AgentAdminServiceServicer_to_server(
         AgentAdminServicer(fleet, agents, enrolment), server

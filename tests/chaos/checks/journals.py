@@ -24,7 +24,8 @@ def honest_unknown(evidence: Evidence) -> Iterator[Violation]:
         if not _unknown_change(evidence, finish):
             continue
         state = known.get(attempt_id, "")
-        if state not in ("unknown", "") or (state == "" and not lost):
+        honest = ("unknown", "", "running") if lost else ("unknown",)
+        if state not in honest:
             text = f"{attempt_id} is unknown, its agent says {state or 'nothing'}"
             yield Violation("I7", text, finish.execution_id)
     for story in evidence.stories.values():

@@ -62,6 +62,7 @@ def test_an_agent_may_run_its_session_ask_the_inventory_and_look_at_health() -> 
         "/opsconductor.v1.AgentService/Control",
         "/opsconductor.v1.AgentService/Output",
         "/opsconductor.v1.AgentService/RenewCertificate",
+        "/opsconductor.v1.InventoryService/Change",
         "/opsconductor.v1.InventoryService/Query",
         "/grpc.health.v1.Health/Check",
         "/grpc.health.v1.Health/List",

@@ -14,6 +14,8 @@ _DNS_NAME = (
     r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
 )
 _PORT = r"(?:6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
+# One spelling per file: no part is . or .., or ends as Windows would cut it.
+_WINDOWS_PART = r"[^\x00-\x1f\"*:<>?|/\\]{0,254}[^\x00-\x1f\"*:<>?|/\\. ]"
 _PORTS = rf"{_PORT}(?:-{_PORT})?"
 
 _CLOUD = (
@@ -73,7 +75,7 @@ _WINDOWS = (
     Format(
         "winpath",
         "an absolute Windows path such as C:\\Temp",
-        pattern(r"[A-Za-z]:\\(?:[^\x00-\x1f\"*:<>?|/\\]{1,255}\\?){0,64}"),
+        pattern(rf"[A-Za-z]:\\(?:{_WINDOWS_PART}(?:\\{_WINDOWS_PART}){{0,63}}\\?)?"),
         identifier=False,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -44,7 +45,10 @@ def render(
     is_command = source is not None and source.parser == "argv"
     free = frozenset({source.parameter}) if source and is_command else frozenset[str]()
     scope = Scope(inputs, target, captured, free_words=free)
-    return _rendered(_chosen(_section(tool, section), scope), scope, tool.name)
+    rendered = _rendered(_chosen(_section(tool, section), scope), scope, tool.name)
+    if tool.elevate and isinstance(rendered, ArgvCommand | ScriptCommand):
+        return replace(rendered, elevated=True)
+    return rendered
 
 
 def _section(tool: Tool, section: Section) -> Mapping[str, Any]:

@@ -30,6 +30,8 @@ _INTERPRETERS = {
 }
 SCRIPT_NAME = "opsconductor"
 """``$0`` of a script."""
+SUDO = ("sudo", "-n", "--")
+"""What stands before the arguments of an elevated command; it never asks for a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class ArgvCommand:
     """A program and its arguments; no shell reads them."""
 
     argv: tuple[str, ...]
+    elevated: bool = False
+    """Whether it runs as root, through sudo where the login is not root already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class ScriptCommand:
     """sh, bash, python3, or cmd (which takes no arguments: it has no safe quoting)."""
     body: str
     args: tuple[str, ...] = ()
+    elevated: bool = False
+    """Whether it runs as root, through sudo where the login is not root already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +94,19 @@ def script_argv(script: ScriptCommand) -> tuple[str, ...]:
     return (*head, script.body, *name, *script.args)
 
 
+def is_elevated(rendered: Rendered) -> bool:
+    """Returns whether a command runs as root."""
+    return isinstance(rendered, ArgvCommand | ScriptCommand) and rendered.elevated
+
+
 def command_line(rendered: Rendered) -> str:
     """Returns the command as a person would paste it into a POSIX shell."""
+    sudo = SUDO if is_elevated(rendered) else ()
     match rendered:
         case ArgvCommand(argv):
-            return shlex.join(argv)
+            return shlex.join((*sudo, *argv))
         case ScriptCommand():
-            return shlex.join(script_argv(rendered))
+            return shlex.join((*sudo, *script_argv(rendered)))
         case HttpRequest():
             return _curl(rendered)
         case InternalCall(handler, args):

@@ -56,9 +56,25 @@ def check_object(value: Mapping[str, Any], schema: Mapping[str, Any], path: str)
             yield from check_value(item, extra, where)
         elif extra is False:
             yield _unknown_key(key, properties, where)
+        else:
+            yield from _check_free(item, where)
     for key in schema.get("required", ()):
         if key not in value:
             yield _missing(key, properties.get(key, {}), f"{path}.{key}" if path else key)
+
+
+def _check_free(value: Any, path: str) -> Iterator[Fault]:
+    """Yields what no text may hold, in a structure that is the caller's to choose."""
+    if isinstance(value, str):
+        yield from _check_text(value, {}, path)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if harm := harmful_character(str(key), multiline=False):
+                yield Fault(code=harm[0], field=path, found=harm[1], expected="keys without it")
+            yield from _check_free(item, path)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _check_free(item, path)
 
 
 def describe(schema: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from opsconductor.agent.executors.arguments import command_arguments
 from opsconductor.agent.executors.base import MARKER, Outcome, Refused, StepFailure
 from opsconductor.agent.executors.cgroups import Cgroups
+from opsconductor.agent.executors.elevation import through_sudo
 from opsconductor.agent.executors.environment import local_environment
 from opsconductor.agent.executors.local_stop import StepTree
 from opsconductor.agent.executors.nursery import Nursery
@@ -27,6 +28,7 @@ from opsconductor.agent.executors.run_folder import Start
 from opsconductor.agent.executors.spawn import Child, find_program, spawn
 from opsconductor.agent.executors.supervised import SupervisedCommand
 from opsconductor.agent.executors.waiting import boottime, wait_end
+from opsconductor.tool_registry.rendered import is_elevated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,6 +92,8 @@ class LocalExecutor:
     async def _run(self, call: Call, sink: Sink, cancel: asyncio.Event) -> Outcome:
         arguments = command_arguments(call.rendered)
         path = find_program(arguments[0])
+        if is_elevated(call.rendered) and os.geteuid() != 0:
+            path, arguments = through_sudo(arguments)
         if cancel.is_set():
             return Outcome.not_begun(call, "cancelled")
         if self._prelude:

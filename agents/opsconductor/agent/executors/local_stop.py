@@ -6,6 +6,7 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING
 
+from opsconductor.agent.executors.elevation import signal_by_sudo
 from opsconductor.agent.executors.processes import (
     DEAD,
     inspect,
@@ -61,10 +62,10 @@ class StepTree:
                 return True
             if repeat and self._cgroup is not None:
                 self._cgroup.kill()
-            for info in members:
-                if repeat or info.pid not in signalled:
-                    send_signal(info, number)
-                    signalled.add(info.pid)
+            due = [info for info in members if repeat or info.pid not in signalled]
+            signalled.update(info.pid for info in due)
+            if others := [info for info in due if not send_signal(info, number)]:
+                await asyncio.to_thread(signal_by_sudo, others, number)
             if boottime() >= deadline:
                 return False
             await asyncio.sleep(delay if members else 0)

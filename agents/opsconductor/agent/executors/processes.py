@@ -94,20 +94,26 @@ def _still(identity: ProcessId | None, table: Mapping[int, ProcessInfo]) -> int:
     return _NOBODY if reused else identity.pid
 
 
-def send_signal(info: ProcessInfo, number: signal.Signals) -> None:
-    """Sends a signal to exactly this process; does nothing when it is gone or not ours to end."""
+def send_signal(info: ProcessInfo, number: signal.Signals) -> bool:
+    """Sends a signal to exactly this process, if it is still there.
+
+    Returns False when it is another user's, which this one may not end.
+    """
     try:
         handle = os.pidfd_open(info.pid)
     except OSError:
-        return
+        return True
     try:
         now = inspect(info.pid)
         if now is not None and now.started == info.started:
             signal.pidfd_send_signal(handle, number)
-    except (ProcessLookupError, PermissionError):
-        return
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
     finally:
         os.close(handle)
+    return True
 
 
 def reap(pid: int) -> int | None:

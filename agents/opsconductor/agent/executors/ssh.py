@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from opsconductor.agent.executors.ssh_command import SshCommand, StopTimes
 from opsconductor.agent.executors.ssh_connection import login_of
 from opsconductor.agent.executors.ssh_pool import Lease, SshPool
 from opsconductor.agent.executors.waiting import boottime, wait_end
+from opsconductor.tool_registry.rendered import is_elevated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +68,7 @@ class SshExecutor:
         header = Header(secrets.token_hex(16), arguments[0].decode())
         script = command_script(header.nonce, arguments, step_variables(call))
         login = login_of(call.target or {}, self._credentials)
+        login = replace(login, elevated=is_elevated(call.rendered))
         lease = await self._reach(call, login, cancel, deadline)
         try:
             command = SshCommand(call, login, lease.shell, header, self._times)

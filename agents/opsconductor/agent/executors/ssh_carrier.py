@@ -19,13 +19,19 @@ _BEGIN = "#opsconductor"
 # that a password is never run as a command.
 _SKIP = f'while IFS= read -r line; do [ "$line" = "{_BEGIN}" ] && exec /bin/sh -s; done'
 _MOST_NOISE = 64 * 1024
+# A login may be root under another name, on a host that has no sudo.
+ELEVATED_COMMAND = (
+    """exec /bin/sh -c '[ "$(id -u)" = 0 ] && exec /bin/sh -s; exec sudo -n -- /bin/sh -s'"""
+)
 
 
-def remote_command(become_user: str, *, with_password: bool) -> str:
+def remote_command(become_user: str, *, with_password: bool, elevated: bool = False) -> str:
     """Returns the constant command that becomes a shell, of another user where one is named.
 
-    Its quotes are read alike by every login shell.
+    ``elevated`` becomes root whatever the login is. Its quotes are read alike by every login shell.
     """
+    if elevated and not with_password:
+        return ELEVATED_COMMAND
     if not become_user:
         return REMOTE_COMMAND
     if not with_password:

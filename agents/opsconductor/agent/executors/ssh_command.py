@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.executors.base import Outcome, Refused, StepFailure
+from opsconductor.agent.executors.elevation import remedy
 from opsconductor.agent.executors.ssh_stop import RemoteTree
 from opsconductor.agent.executors.waiting import wait_end
 
@@ -95,9 +96,11 @@ class SshCommand:
         """Raises Refused when the exit code is not the command's."""
         if not self._header.found and self._login.become_user:
             said = self._complaint.decode("utf-8", "replace").strip().splitlines()
+            user, other = self._login.credential.username, self._login.become_user
             message = (
-                f"user {self._login.credential.username} cannot become {self._login.become_user}"
-                f" by sudo on {self._login}: {said[-1] if said else 'sudo said nothing'}"
+                f"user {user} cannot become {other} by sudo on {self._login}:"
+                f" {said[-1] if said else 'sudo said nothing'}; nothing was done."
+                f" {remedy(user, other)}, or give its credential become: sudo and a become_password"
             )
             raise Refused(Outcome.refused("BECOME_FAILED", message))
         if not self._header.found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.executors import host_keys
@@ -37,11 +37,14 @@ class Login:
     declared_keys: tuple[str, ...]
     jump: Login | None = None
     """The host that is gone through to get there."""
+    elevated: bool = field(default=False, compare=False)
+    """Whether commands run as root, whatever the credential says; connections are shared."""
 
     @property
     def remote_command(self) -> str:
         """Returns the constant command that becomes a shell there."""
-        return remote_command(self.become_user, with_password=bool(self._become_password))
+        with_password = bool(self._become_password)
+        return remote_command(self.become_user, with_password=with_password, elevated=self.elevated)
 
     @property
     def preamble(self) -> bytes:
@@ -52,6 +55,8 @@ class Login:
     def become_user(self) -> str:
         """Returns whom commands run as by sudo; empty when they run as the login's user."""
         credential = self.credential
+        if self.elevated:
+            return "" if credential.username == "root" else "root"
         return credential.setting("become_user", "root") if credential.setting("become") else ""
 
     @property

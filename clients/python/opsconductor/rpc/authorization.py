@@ -29,6 +29,8 @@ _BY_SERVICE: Mapping[str, Mapping[frozenset[str], str]] = {
         _PEOPLE_AND_SERVICES: "List",
         _ANY_MEMBER: "Query",
         _OPERATOR: "Import Delete",
+        # Only what an approved attempt of the agent's own is about; see engine/asset_changes.py.
+        _AGENT: "Change",
     },
     "opsconductor.v1.AgentAdminService": {
         _PEOPLE_AND_SERVICES: "List Get",

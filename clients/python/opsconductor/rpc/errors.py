@@ -208,6 +208,13 @@ class DuplicateAgent(OpsConductorError):
     code = "ALREADY_EXISTS"
 
 
+class AssetExists(OpsConductorError):
+    """The inventory has an asset of this name already."""
+
+    reason = "ASSET_EXISTS"
+    code = "ALREADY_EXISTS"
+
+
 class ProtocolError(OpsConductorError):
     """A frame broke the stream's protocol."""
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'opsconductor/v1/inventory_service.proto\x12\x0fopsconductor.v1\"\xc6\x02\n\x05\x41sset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\x05\x12\x0f\n\x07segment\x18\x05 \x01(\t\x12\x12\n\nconnection\x18\x06 \x01(\t\x12\x12\n\ncredential\x18\x07 \x01(\t\x12\x17\n\x0fservice_manager\x18\x08 \x01(\t\x12\x17\n\x0fservice_command\x18\t \x01(\t\x12\x13\n\x0b\x65nvironment\x18\n \x01(\t\x12\x0c\n\x04tags\x18\x0b \x03(\t\x12\x11\n\thost_keys\x18\x0c \x03(\t\x12\x32\n\x06labels\x18\r \x03(\x0b\x32\".opsconductor.v1.Asset.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\":\n\x11ListAssetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x12ListAssetsResponse\x12&\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x16.opsconductor.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"s\n\x12QueryAssetsRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\"\xcc\x01\n\x13QueryAssetsResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x03\x12\x46\n\tbreakdown\x18\x02 \x03(\x0b\x32\x33.opsconductor.v1.QueryAssetsResponse.BreakdownEntry\x12&\n\x06\x61ssets\x18\x03 \x03(\x0b\x32\x16.opsconductor.v1.Asset\x1a\x30\n\x0e\x42reakdownEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"c\n\x13ImportAssetsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x06\x61ssets\x18\x02 \x03(\x0b\x32\x16.opsconductor.v1.Asset\x12\x10\n\x08\x64ocument\x18\x03 \x01(\x0c\"8\n\x14ImportAssetsResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x05\x12\x0f\n\x07updated\x18\x02 \x01(\x05\"6\n\x12\x44\x65leteAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteAssetResponse2\xe3\x02\n\x10InventoryService\x12O\n\x04List\x12\".opsconductor.v1.ListAssetsRequest\x1a#.opsconductor.v1.ListAssetsResponse\x12R\n\x05Query\x12#.opsconductor.v1.QueryAssetsRequest\x1a$.opsconductor.v1.QueryAssetsResponse\x12U\n\x06Import\x12$.opsconductor.v1.ImportAssetsRequest\x1a%.opsconductor.v1.ImportAssetsResponse\x12S\n\x06\x44\x65lete\x12#.opsconductor.v1.DeleteAssetRequest\x1a$.opsconductor.v1.DeleteAssetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'opsconductor/v1/inventory_service.proto\x12\x0fopsconductor.v1\"\xc6\x02\n\x05\x41sset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\x05\x12\x0f\n\x07segment\x18\x05 \x01(\t\x12\x12\n\nconnection\x18\x06 \x01(\t\x12\x12\n\ncredential\x18\x07 \x01(\t\x12\x17\n\x0fservice_manager\x18\x08 \x01(\t\x12\x17\n\x0fservice_command\x18\t \x01(\t\x12\x13\n\x0b\x65nvironment\x18\n \x01(\t\x12\x0c\n\x04tags\x18\x0b \x03(\t\x12\x11\n\thost_keys\x18\x0c \x03(\t\x12\x32\n\x06labels\x18\r \x03(\x0b\x32\".opsconductor.v1.Asset.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\":\n\x11ListAssetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x12ListAssetsResponse\x12&\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x16.opsconductor.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x87\x01\n\x12QueryAssetsRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\x12\x12\n\nexact_name\x18\x07 \x01(\t\"\xcc\x01\n\x13QueryAssetsResponse\x12\x13\n\x0btotal_count\x18\x01 \x01(\x03\x12\x46\n\tbreakdown\x18\x02 \x03(\x0b\x32\x33.opsconductor.v1.QueryAssetsResponse.BreakdownEntry\x12&\n\x06\x61ssets\x18\x03 \x03(\x0b\x32\x16.opsconductor.v1.Asset\x1a\x30\n\x0e\x42reakdownEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"c\n\x13ImportAssetsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x06\x61ssets\x18\x02 \x03(\x0b\x32\x16.opsconductor.v1.Asset\x12\x10\n\x08\x64ocument\x18\x03 \x01(\x0c\"8\n\x14ImportAssetsResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x05\x12\x0f\n\x07updated\x18\x02 \x01(\x05\"6\n\x12\x44\x65leteAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteAssetResponse\"\x99\x01\n\x12\x43hangeAssetRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12(\n\x06\x63reate\x18\x02 \x01(\x0b\x32\x16.opsconductor.v1.AssetH\x00\x12)\n\x07replace\x18\x03 \x01(\x0b\x32\x16.opsconductor.v1.AssetH\x00\x12\x10\n\x06\x64\x65lete\x18\x04 \x01(\tH\x00\x42\x08\n\x06\x63hange\"\x15\n\x13\x43hangeAssetResponse2\xb8\x03\n\x10InventoryService\x12O\n\x04List\x12\".opsconductor.v1.ListAssetsRequest\x1a#.opsconductor.v1.ListAssetsResponse\x12R\n\x05Query\x12#.opsconductor.v1.QueryAssetsRequest\x1a$.opsconductor.v1.QueryAssetsResponse\x12U\n\x06Import\x12$.opsconductor.v1.ImportAssetsRequest\x1a%.opsconductor.v1.ImportAssetsResponse\x12S\n\x06\x44\x65lete\x12#.opsconductor.v1.DeleteAssetRequest\x1a$.opsconductor.v1.DeleteAssetResponse\x12S\n\x06\x43hange\x12#.opsconductor.v1.ChangeAssetRequest\x1a$.opsconductor.v1.ChangeAssetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,20 +43,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTASSETSREQUEST']._serialized_end=447
   _globals['_LISTASSETSRESPONSE']._serialized_start=449
   _globals['_LISTASSETSRESPONSE']._serialized_end=534
-  _globals['_QUERYASSETSREQUEST']._serialized_start=536
-  _globals['_QUERYASSETSREQUEST']._serialized_end=651
-  _globals['_QUERYASSETSRESPONSE']._serialized_start=654
-  _globals['_QUERYASSETSRESPONSE']._serialized_end=858
-  _globals['_QUERYASSETSRESPONSE_BREAKDOWNENTRY']._serialized_start=810
-  _globals['_QUERYASSETSRESPONSE_BREAKDOWNENTRY']._serialized_end=858
-  _globals['_IMPORTASSETSREQUEST']._serialized_start=860
-  _globals['_IMPORTASSETSREQUEST']._serialized_end=959
-  _globals['_IMPORTASSETSRESPONSE']._serialized_start=961
-  _globals['_IMPORTASSETSRESPONSE']._serialized_end=1017
-  _globals['_DELETEASSETREQUEST']._serialized_start=1019
-  _globals['_DELETEASSETREQUEST']._serialized_end=1073
-  _globals['_DELETEASSETRESPONSE']._serialized_start=1075
-  _globals['_DELETEASSETRESPONSE']._serialized_end=1096
-  _globals['_INVENTORYSERVICE']._serialized_start=1099
-  _globals['_INVENTORYSERVICE']._serialized_end=1454
+  _globals['_QUERYASSETSREQUEST']._serialized_start=537
+  _globals['_QUERYASSETSREQUEST']._serialized_end=672
+  _globals['_QUERYASSETSRESPONSE']._serialized_start=675
+  _globals['_QUERYASSETSRESPONSE']._serialized_end=879
+  _globals['_QUERYASSETSRESPONSE_BREAKDOWNENTRY']._serialized_start=831
+  _globals['_QUERYASSETSRESPONSE_BREAKDOWNENTRY']._serialized_end=879
+  _globals['_IMPORTASSETSREQUEST']._serialized_start=881
+  _globals['_IMPORTASSETSREQUEST']._serialized_end=980
+  _globals['_IMPORTASSETSRESPONSE']._serialized_start=982
+  _globals['_IMPORTASSETSRESPONSE']._serialized_end=1038
+  _globals['_DELETEASSETREQUEST']._serialized_start=1040
+  _globals['_DELETEASSETREQUEST']._serialized_end=1094
+  _globals['_DELETEASSETRESPONSE']._serialized_start=1096
+  _globals['_DELETEASSETRESPONSE']._serialized_end=1117
+  _globals['_CHANGEASSETREQUEST']._serialized_start=1120
+  _globals['_CHANGEASSETREQUEST']._serialized_end=1273
+  _globals['_CHANGEASSETRESPONSE']._serialized_start=1275
+  _globals['_CHANGEASSETRESPONSE']._serialized_end=1296
+  _globals['_INVENTORYSERVICE']._serialized_start=1299
+  _globals['_INVENTORYSERVICE']._serialized_end=1739
 # @@protoc_insertion_point(module_scope)

@@ -164,6 +164,7 @@ class QueryAssetsRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     ENVIRONMENT_FIELD_NUMBER: builtins.int
+    EXACT_NAME_FIELD_NUMBER: builtins.int
     type: builtins.str
     """Only this type."""
     segment: builtins.str
@@ -174,6 +175,8 @@ class QueryAssetsRequest(google.protobuf.message.Message):
     """At most this many assets listed, 0 to 1000; the count is of all."""
     environment: builtins.str
     """Only this environment."""
+    exact_name: builtins.str
+    """Only the asset with exactly this name."""
     @property
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Only assets with all these tags."""
@@ -187,8 +190,9 @@ class QueryAssetsRequest(google.protobuf.message.Message):
         name: builtins.str = ...,
         limit: builtins.int = ...,
         environment: builtins.str = ...,
+        exact_name: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["environment", b"environment", "limit", b"limit", "name", b"name", "segment", b"segment", "tags", b"tags", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["environment", b"environment", "exact_name", b"exact_name", "limit", b"limit", "name", b"name", "segment", b"segment", "tags", b"tags", "type", b"type"]) -> None: ...
 
 Global___QueryAssetsRequest: typing_extensions.TypeAlias = QueryAssetsRequest
 
@@ -321,3 +325,51 @@ class DeleteAssetResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___DeleteAssetResponse: typing_extensions.TypeAlias = DeleteAssetResponse
+
+@typing.final
+class ChangeAssetRequest(google.protobuf.message.Message):
+    """Request of InventoryService.Change."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    CREATE_FIELD_NUMBER: builtins.int
+    REPLACE_FIELD_NUMBER: builtins.int
+    DELETE_FIELD_NUMBER: builtins.int
+    attempt_id: builtins.str
+    """The attempt of the calling agent that is about this change and has not ended."""
+    delete: builtins.str
+    """Name of an asset to remove."""
+    @property
+    def create(self) -> Global___Asset:
+        """A new asset."""
+
+    @property
+    def replace(self) -> Global___Asset:
+        """The whole of an asset that exists."""
+
+    def __init__(
+        self,
+        *,
+        attempt_id: builtins.str = ...,
+        create: Global___Asset | None = ...,
+        replace: Global___Asset | None = ...,
+        delete: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["change", b"change", "create", b"create", "delete", b"delete", "replace", b"replace"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "change", b"change", "create", b"create", "delete", b"delete", "replace", b"replace"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["change", b"change"]) -> typing.Literal["create", "replace", "delete"] | None: ...
+
+Global___ChangeAssetRequest: typing_extensions.TypeAlias = ChangeAssetRequest
+
+@typing.final
+class ChangeAssetResponse(google.protobuf.message.Message):
+    """Answer of InventoryService.Change."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ChangeAssetResponse: typing_extensions.TypeAlias = ChangeAssetResponse

@@ -55,6 +55,11 @@ class InventoryServiceStub(object):
                 request_serializer=opsconductor_dot_v1_dot_inventory__service__pb2.DeleteAssetRequest.SerializeToString,
                 response_deserializer=opsconductor_dot_v1_dot_inventory__service__pb2.DeleteAssetResponse.FromString,
                 _registered_method=True)
+        self.Change = channel.unary_unary(
+                '/opsconductor.v1.InventoryService/Change',
+                request_serializer=opsconductor_dot_v1_dot_inventory__service__pb2.ChangeAssetRequest.SerializeToString,
+                response_deserializer=opsconductor_dot_v1_dot_inventory__service__pb2.ChangeAssetResponse.FromString,
+                _registered_method=True)
 
 
 class InventoryServiceServicer(object):
@@ -90,6 +95,15 @@ class InventoryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Change(self, request, context):
+        """Carries out what an attempt of an asset tool is for. Called by agents only, and only for the asset
+        that the approved step names: anything else fails with PERMISSION_DENIED. Creating an asset that
+        exists fails with ALREADY_EXISTS, replacing or deleting an unknown one with NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InventoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +126,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=opsconductor_dot_v1_dot_inventory__service__pb2.DeleteAssetRequest.FromString,
                     response_serializer=opsconductor_dot_v1_dot_inventory__service__pb2.DeleteAssetResponse.SerializeToString,
+            ),
+            'Change': grpc.unary_unary_rpc_method_handler(
+                    servicer.Change,
+                    request_deserializer=opsconductor_dot_v1_dot_inventory__service__pb2.ChangeAssetRequest.FromString,
+                    response_serializer=opsconductor_dot_v1_dot_inventory__service__pb2.ChangeAssetResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +242,33 @@ class InventoryService(object):
             '/opsconductor.v1.InventoryService/Delete',
             opsconductor_dot_v1_dot_inventory__service__pb2.DeleteAssetRequest.SerializeToString,
             opsconductor_dot_v1_dot_inventory__service__pb2.DeleteAssetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Change(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/opsconductor.v1.InventoryService/Change',
+            opsconductor_dot_v1_dot_inventory__service__pb2.ChangeAssetRequest.SerializeToString,
+            opsconductor_dot_v1_dot_inventory__service__pb2.ChangeAssetResponse.FromString,
             options,
             channel_credentials,
             insecure,

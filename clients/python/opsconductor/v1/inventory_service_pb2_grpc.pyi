@@ -89,7 +89,23 @@ _InventoryServiceDeleteType = typing_extensions.TypeVar(
     ],
 )
 
-class InventoryServiceStub(typing.Generic[_InventoryServiceListType, _InventoryServiceQueryType, _InventoryServiceImportType, _InventoryServiceDeleteType]):
+_InventoryServiceChangeType = typing_extensions.TypeVar(
+    '_InventoryServiceChangeType',
+    grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.inventory_service_pb2.ChangeAssetRequest,
+        opsconductor.v1.inventory_service_pb2.ChangeAssetResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.inventory_service_pb2.ChangeAssetRequest,
+        opsconductor.v1.inventory_service_pb2.ChangeAssetResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.inventory_service_pb2.ChangeAssetRequest,
+        opsconductor.v1.inventory_service_pb2.ChangeAssetResponse,
+    ],
+)
+
+class InventoryServiceStub(typing.Generic[_InventoryServiceListType, _InventoryServiceQueryType, _InventoryServiceImportType, _InventoryServiceDeleteType, _InventoryServiceChangeType]):
     """Keeps assets. Holds references to credentials, never credentials."""
 
     @typing.overload
@@ -109,6 +125,10 @@ class InventoryServiceStub(typing.Generic[_InventoryServiceListType, _InventoryS
         grpc.UnaryUnaryMultiCallable[
             opsconductor.v1.inventory_service_pb2.DeleteAssetRequest,
             opsconductor.v1.inventory_service_pb2.DeleteAssetResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            opsconductor.v1.inventory_service_pb2.ChangeAssetRequest,
+            opsconductor.v1.inventory_service_pb2.ChangeAssetResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -130,6 +150,10 @@ class InventoryServiceStub(typing.Generic[_InventoryServiceListType, _InventoryS
             opsconductor.v1.inventory_service_pb2.DeleteAssetRequest,
             opsconductor.v1.inventory_service_pb2.DeleteAssetResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            opsconductor.v1.inventory_service_pb2.ChangeAssetRequest,
+            opsconductor.v1.inventory_service_pb2.ChangeAssetResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     List: _InventoryServiceListType
@@ -145,6 +169,12 @@ class InventoryServiceStub(typing.Generic[_InventoryServiceListType, _InventoryS
 
     Delete: _InventoryServiceDeleteType
     """Deletes an asset. Deleting an unknown one fails with NOT_FOUND."""
+
+    Change: _InventoryServiceChangeType
+    """Carries out what an attempt of an asset tool is for. Called by agents only, and only for the asset
+    that the approved step names: anything else fails with PERMISSION_DENIED. Creating an asset that
+    exists fails with ALREADY_EXISTS, replacing or deleting an unknown one with NOT_FOUND.
+    """
 
 InventoryServiceAsyncStub: typing_extensions.TypeAlias = InventoryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -162,6 +192,10 @@ InventoryServiceAsyncStub: typing_extensions.TypeAlias = InventoryServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         opsconductor.v1.inventory_service_pb2.DeleteAssetRequest,
         opsconductor.v1.inventory_service_pb2.DeleteAssetResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.inventory_service_pb2.ChangeAssetRequest,
+        opsconductor.v1.inventory_service_pb2.ChangeAssetResponse,
     ],
 ]
 
@@ -201,5 +235,16 @@ class InventoryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[opsconductor.v1.inventory_service_pb2.DeleteAssetResponse, collections.abc.Awaitable[opsconductor.v1.inventory_service_pb2.DeleteAssetResponse]]:
         """Deletes an asset. Deleting an unknown one fails with NOT_FOUND."""
+
+    @abc.abstractmethod
+    def Change(
+        self,
+        request: opsconductor.v1.inventory_service_pb2.ChangeAssetRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[opsconductor.v1.inventory_service_pb2.ChangeAssetResponse, collections.abc.Awaitable[opsconductor.v1.inventory_service_pb2.ChangeAssetResponse]]:
+        """Carries out what an attempt of an asset tool is for. Called by agents only, and only for the asset
+        that the approved step names: anything else fails with PERMISSION_DENIED. Creating an asset that
+        exists fails with ALREADY_EXISTS, replacing or deleting an unknown one with NOT_FOUND.
+        """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

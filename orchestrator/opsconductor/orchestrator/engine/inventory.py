@@ -35,6 +35,7 @@ class Filter:
     segment: str = ""
     name: str = ""
     environment: str = ""
+    exact_name: str = ""
 
     def matches(self, asset: Asset) -> bool:
         """Tells whether an asset is one of those asked for."""
@@ -43,6 +44,7 @@ class Filter:
             and self.segment in ("", asset["segment"])
             and self.environment in ("", asset["environment"])
             and self.name.lower() in asset["name"].lower()
+            and self.exact_name in ("", asset["name"])
             and set(self.tags) <= set(asset["tags"])
         )
 
@@ -129,6 +131,10 @@ class Inventory:
                 for segment in segments
             ),
         ]
+
+    async def has(self, tenant: str, name: str) -> bool:
+        """Tells whether there is an asset of a name."""
+        return name in await self._planner.assets(tenant)
 
     async def delete(self, tenant: str, name: str) -> None:
         """Deletes an asset. Raises NotFound."""

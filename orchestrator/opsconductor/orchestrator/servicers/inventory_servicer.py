@@ -14,6 +14,7 @@ from opsconductor.v1 import inventory_service_pb2_grpc as pb_grpc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from opsconductor.orchestrator.engine.asset_changes import AssetChanges
     from opsconductor.orchestrator.engine.inventory import Inventory
     from opsconductor.orchestrator.servicers.call import Context
 
@@ -33,8 +34,9 @@ _TEXTS = (
 class InventoryServicer(pb_grpc.InventoryServiceServicer):
     """Keeps assets."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, changes: AssetChanges) -> None:
         self._inventory = inventory
+        self._changes = changes
 
     async def List(  # noqa: N802
         self, request: pb.ListAssetsRequest, context: Context
@@ -57,6 +59,7 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
             request.segment,
             request.name,
             request.environment,
+            request.exact_name,
         )
         limit = wire.page_size(request.limit, 0, 1000)
         found = await self._inventory.query(identity_of(context).tenant, wanted, limit)
@@ -82,6 +85,22 @@ class InventoryServicer(pb_grpc.InventoryServiceServicer):
         """See inventory_service.proto."""
         await self._inventory.delete(identity_of(context).tenant, request.name)
         return pb.DeleteAssetResponse()
+
+    async def Change(  # noqa: N802
+        self, request: pb.ChangeAssetRequest, context: Context
+    ) -> pb.ChangeAssetResponse:
+        """See inventory_service.proto."""
+        agent, attempt = identity_of(context), request.attempt_id
+        match request.WhichOneof("change"):
+            case "create":
+                await self._changes.create(agent, attempt, _plain(request.create))
+            case "replace":
+                await self._changes.replace(agent, attempt, _plain(request.replace))
+            case "delete":
+                await self._changes.delete(agent, attempt, request.delete)
+            case _:
+                raise InvalidArgument("name a change: create, replace or delete")
+        return pb.ChangeAssetResponse()
 
 
 def _message(asset: Mapping[str, Any]) -> pb.Asset:

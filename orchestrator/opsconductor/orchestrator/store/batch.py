@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from opsconductor.orchestrator.store import base, schema
+from opsconductor.orchestrator.store import base, schema, sharing
 from opsconductor.orchestrator.store.faults import brief, is_fault_of_the_data
 from opsconductor.orchestrator.store.writes import Writes
 from opsconductor.rpc import failpoints
@@ -142,6 +142,8 @@ def _conflict(connection: Connection, op: base.Op) -> OpsConductorError:
         ).first()
         if taken is not None:
             return base.RequestIdTaken(*taken)
+    if isinstance(op, sharing.TakeHold):
+        return sharing.LockTaken(op.lock_key)
     if isinstance(op, base.PutAgent):
         return DuplicateAgent(f"there is another agent named {op.row.name}")
     return StoreUnavailable(f"{type(op).__name__} met another writer; try again")

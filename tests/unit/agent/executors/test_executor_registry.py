@@ -14,7 +14,7 @@ from opsconductor.agent.executors import needs, registry
 from opsconductor.agent.executors.base import Call, Outcome, Refused
 from opsconductor.agent.executors.credential import Credential
 from opsconductor.agent.executors.environment import local_environment
-from opsconductor.agent.executors.inventory import InventoryExecutor
+from opsconductor.agent.executors.inventory import InventoryExecutor, InventoryRequest
 from opsconductor.agent.executors.mock import MockExecutor, MockReply
 from opsconductor.agent.executors.registry import ExecutorInvalid, Executors
 from opsconductor.agent.main import main
@@ -39,7 +39,7 @@ def call(rendered: Rendered, seconds: float = 5, **env: str) -> Call:
     return Call("att_1", rendered, None, timedelta(seconds=seconds), env)
 
 
-async def no_inventory(_filters: Mapping[str, Any]) -> dict[str, Any]:
+async def no_inventory(_request: InventoryRequest) -> dict[str, Any]:
     raise StoreUnavailable
 
 
@@ -188,8 +188,8 @@ async def test_a_mock_can_fail_time_out_and_be_cancelled() -> None:
 
 
 async def test_the_inventory_is_asked_with_the_filters() -> None:
-    async def query(filters: Mapping[str, Any]) -> dict[str, Any]:
-        return {"asked": dict(filters)}
+    async def query(request: InventoryRequest) -> dict[str, Any]:
+        return {"asked": dict(request.args)}
 
     asked = call(InternalCall("asset_query", {"type": "windows_workstation"}))
     outcome = await InventoryExecutor(query).run(asked, Sink(), asyncio.Event())
@@ -200,7 +200,7 @@ async def test_the_inventory_is_asked_with_the_filters() -> None:
     ("error", "state"), [(StoreUnavailable(), "unreachable"), (PermissionDenied(), "failed")]
 )
 async def test_an_inventory_that_does_not_answer_is_told(error: Exception, state: str) -> None:
-    async def query(_filters: Mapping[str, Any]) -> dict[str, Any]:
+    async def query(_request: InventoryRequest) -> dict[str, Any]:
         raise error
 
     asked = call(InternalCall("asset_query"))
@@ -209,7 +209,7 @@ async def test_an_inventory_that_does_not_answer_is_told(error: Exception, state
 
 
 async def test_an_inventory_call_times_out() -> None:
-    async def query(_filters: Mapping[str, Any]) -> dict[str, Any]:
+    async def query(_request: InventoryRequest) -> dict[str, Any]:
         await asyncio.Event().wait()
         return {}
 

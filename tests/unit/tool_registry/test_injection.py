@@ -1,0 +1,203 @@
+"""No value of a caller, a target or its output becomes syntax: every shipped tool, every text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlglot
+from helpers.hostile import (
+    HOSTILE,
+    MARK,
+    differences,
+    inputs_with,
+    nasty,
+    shaped,
+    structure,
+    texts_of,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlglot import expressions as sql
+
+from opsconductor.tool_registry.formats import FORMATS, mismatch
+from opsconductor.tool_registry.inputs import check_inputs
+from opsconductor.tool_registry.registry import Registry
+from opsconductor.tool_registry.render import ArgvCommand, RenderError, ScriptCommand, render
+from opsconductor.tool_registry.rendered import (
+    HttpRequest,
+    Message,
+    PowerShellScript,
+    SqlStatement,
+)
+
+if TYPE_CHECKING:
+    from opsconductor.tool_registry.model import Tool
+    from opsconductor.tool_registry.rendered import Rendered
+
+TOOLS = Registry.load().tools
+TARGET = {
+    "name": "web-01",
+    "address": "10.0.0.1",
+    "port": 443,
+    "connection": "ssh",
+    "service_manager": "systemd",
+    "service_command": "/usr/local/bin/ctl",
+    "environment": "test",
+}
+SECTIONS = ("command", "capture", "undo")
+
+
+def target_of(tool: Tool) -> dict[str, Any] | None:
+    given_ones = [example.target for example in tool.examples if example.target]
+    return {**TARGET, **(given_ones[0] if given_ones else {})}
+
+
+def captured_of(tool: Tool) -> dict[str, Any]:
+    return dict(
+        next((one.captured for one in tool.examples if one.captured), None)
+        or {name: "1" for name in _captured_names(tool)}
+    )
+
+
+def _captured_names(tool: Tool) -> list[str]:
+    spec = tool.capture.output if tool.capture else {}
+    return list(spec.get("schema", {}).get("properties", {}))
+
+
+def has(tool: Tool, section: str) -> bool:
+    return {
+        "command": True,
+        "capture": tool.capture is not None,
+        "undo": tool.undo.command is not None,
+    }[section]
+
+
+def attempt(tool: Tool, inputs: dict[str, Any], section: str, **more: Any) -> Rendered | None:
+    """Returns what is rendered, None when it is refused with a fault people can read."""
+    given_ones: dict[str, Any] = {"target": target_of(tool), "captured": captured_of(tool), **more}
+    target = given_ones.pop("target")
+    try:
+        return render(tool, inputs, target, section=section, **given_ones)  # type: ignore[arg-type]
+    except RenderError as refused:
+        assert refused.message
+        assert all(fault.code and fault.found.isprintable() for fault in refused.faults)
+        return None
+
+
+def texts(tool: Tool) -> list[str]:
+    return [
+        name
+        for name, schema in tool.properties.items()
+        if (schema["type"] == "string" and "enum" not in schema)
+        or (schema["type"] == "array" and schema.get("items", {}).get("type") == "string")
+        or schema["type"] == "object"
+    ]
+
+
+def require_data(tool: Tool, name: str, value: str, section: str) -> bool:
+    """Requires that an input is refused or stands in MARK's place; returns whether it stands."""
+    typed, faults = check_inputs(tool, inputs_with(tool, name, value))
+    if faults:
+        for fault in faults:
+            assert fault.field.startswith(f"inputs.{name}"), str(fault)
+            assert str(fault).isprintable(), str(fault)
+        return False
+    hostile = attempt(tool, typed, section)
+    if hostile is None:
+        return False
+    marked = {**typed, name: shaped(tool.properties[name], MARK)}
+    harmless = attempt(tool, marked, section)
+    assert harmless is not None
+    assert list(differences(structure(harmless), structure(hostile), value)) == []
+    require_no_option(tool, harmless, hostile, name)
+    return True
+
+
+def require_no_option(tool: Tool, harmless: Rendered, hostile: Rendered, name: str) -> None:
+    if not isinstance(hostile, ArgvCommand):
+        return
+    assert isinstance(harmless, ArgvCommand)
+    if tool.risk_from is not None and tool.risk_from.parameter == name:
+        return
+    for number, (plain, word) in enumerate(zip(harmless.argv, hostile.argv, strict=True)):
+        if plain.startswith(MARK) and word.startswith("-") and "--" not in hostile.argv[:number]:
+            assert word[1:2].isdigit(), f"{word!r} is read as an option"
+        assert not (number == 0 and MARK in plain), "the program is of the caller's choosing"
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+def test_every_hostile_value_is_data_or_refused(tool: Tool) -> None:
+    for section in filter(lambda one: has(tool, one), SECTIONS):
+        for name in texts(tool):
+            for value in HOSTILE:
+                require_data(tool, name, value, section)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from([(tool, name) for tool in TOOLS for name in texts(tool)]), nasty)
+def test_any_text_is_data_or_refused(place: tuple[Tool, str], value: str) -> None:
+    tool, name = place
+    for section in filter(lambda one: has(tool, one), SECTIONS):
+        require_data(tool, name, value, section)
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+def test_a_text_is_never_taken_for_a_number_a_switch_or_a_word_of_a_list(tool: Tool) -> None:
+    for name, schema in tool.properties.items():
+        if schema["type"] in ("integer", "number", "boolean") or "enum" in schema:
+            for value in HOSTILE:
+                _, faults = check_inputs(tool, inputs_with(tool, name, value))
+                assert [fault.field for fault in faults] == [f"inputs.{name}"], value
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+def test_what_was_never_checked_is_still_data_or_refused(tool: Tool) -> None:
+    """Late inputs come from the output of other steps: rendering is the second lock."""
+    for name in texts(tool):
+        inputs = inputs_with(tool, name, MARK)
+        harmless = attempt(tool, inputs, "command")
+        for value in HOSTILE if harmless is not None else ():
+            hostile = attempt(tool, inputs_with(tool, name, value), "command")
+            if hostile is not None and not isinstance(hostile, SqlStatement):
+                found = list(differences(structure(harmless), structure(hostile), value))  # type: ignore[arg-type]
+                assert found == [], name
+
+
+@pytest.mark.parametrize(
+    "tool", [one for one in TOOLS if one.undo.command is not None], ids=lambda tool: tool.name
+)
+def test_what_a_target_said_is_data_in_the_undo(tool: Tool) -> None:
+    inputs = dict(next(iter(tool.examples)).inputs)
+    captured = captured_of(tool)
+    for name in captured:
+        harmless = attempt(tool, inputs, "undo", captured={**captured, name: MARK})
+        for value in HOSTILE if harmless is not None else ():
+            hostile = attempt(tool, inputs, "undo", captured={**captured, name: value})
+            if hostile is not None:
+                found = list(differences(structure(harmless), structure(hostile), value))  # type: ignore[arg-type]
+                assert found == [], (name, value)
+                require_no_option(tool, harmless, hostile, name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+def test_an_asset_record_cannot_change_a_command(tool: Tool) -> None:
+    inputs, _ = check_inputs(tool, dict(next(iter(tool.examples)).inputs))
+    for name in ("name", "address", "environment"):
+        harmless = attempt(tool, inputs, "command", target={**(target_of(tool) or {}), name: MARK})
+        for value in HOSTILE if harmless is not None else ():
+            target = {**(target_of(tool) or {}), name: value}
+            hostile = attempt(tool, inputs, "command", target=target)
+            if hostile is not None and value:
+                found = list(differences(structure(harmless), structure(hostile), value))  # type: ignore[arg-type]
+                assert found == [], (name, value)
+                require_no_option(tool, harmless, hostile, name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_format_judges_any_length_at_once(name: str) -> None:
+    """One that tries every way to split a text would never come back from these."""
+    for text in ("a", "a.", "a-", "a/", "1", "1.", "a\\", "C:\\a", "a,", "a=b,", " "):
+        for end in ("", "\x01", "!", '"', "\u00e9"):
+            mismatch(name, text * 4000 + end)
+            mismatch(name, "C:\\" + text * 60 + end)
