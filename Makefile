@@ -124,6 +124,11 @@ live: setup-dev  ## test against a real Jaeger, built with Go
 	@deploy/setup/go_tools jaeger
 	$(PYTEST) -q tests/live $(ARGS)
 
+.PHONY: tools-live
+tools-live: setup-dev  ## use every tool that can be used here on a real counterpart (as root: on a booted Debian too)
+	@$(PY) deploy/setup/system_packages.py tools-live
+	$(PYTEST) -q tests/tools_live $(ARGS)
+
 .PHONY: clean
 clean:  ## remove environments, caches and builds (the data of `make up` stays)
 	rm -rf .venv $(PROTO_ENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "tool_registry/tools/README.md"
 CASES = ROOT / "tests/tools_live/cases"
+RECORDED = "recorded API"
+"""Counterpart that is none: a server that repeats what the real one's documentation says."""
 COUNTERPARTS = {
+    "asset": "the orchestrator's own inventory",
+    "cloud": "moto",
     "linux": "Debian with systemd over SSH",
     "container": "Podman through the Docker command line",
     "network": "loopback and a network namespace",
+    "snmp": "snmpd",
+    "vapix": "a VAPIX camera of ours behind a digest login",
 }
 """What answers the cases of a file that names nothing else."""
 
@@ -36,8 +42,8 @@ def counterparts() -> dict[str, str]:
     found: dict[str, str] = {}
     for file in sorted(CASES.glob("*.yaml")):
         for case in yaml.safe_load(file.read_text(encoding="utf-8")) or []:
-            if not case.get("fails"):
-                named = case.get("counterpart") or COUNTERPARTS.get(file.stem, file.stem)
+            named = case.get("counterpart") or COUNTERPARTS.get(file.stem, file.stem)
+            if not case.get("fails") and named != RECORDED:
                 found.setdefault(case["tool"], named)
     return found
 

@@ -39,6 +39,37 @@ COMMANDS = {
         "snmpd": "snmpd",
         "faketime": "faketime",
     },
+    # What tools are tried on, beside the servers of the tests; some would run at once where
+    # systemd does, so that only who asks for these tests gets them.
+    "tools-live": {
+        "initdb": "postgresql",
+        "mariadbd": "mariadb-server",
+        "redis-server": "redis-server",
+        "redis-benchmark": "redis-tools",
+        "snmpd": "snmpd",
+        "curl": "curl",
+        "debootstrap": "debootstrap",
+        "prometheus": "prometheus",
+        "prometheus-alertmanager": "prometheus-alertmanager",
+        "prometheus-blackbox-exporter": "prometheus-blackbox-exporter",
+        "prometheus-node-exporter": "prometheus-node-exporter",
+        "ping": "iputils-ping",
+        "traceroute": "traceroute",
+        "tracepath": "iputils-tracepath",
+        "mtr": "mtr-tiny",
+        "nmap": "nmap",
+        "fping": "fping",
+        "hping3": "hping3",
+        "arp-scan": "arp-scan",
+        "netdiscover": "netdiscover",
+        "iperf3": "iperf3",
+        "tcpdump": "tcpdump",
+        "tshark": "tshark",
+        "ngrep": "ngrep",
+        "nc": "netcat-openbsd",
+        "host": "bind9-host",
+        "nslookup": "dnsutils",
+    },
 }
 
 

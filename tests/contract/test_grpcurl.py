@@ -24,6 +24,7 @@ CALLS = {
     "ExecutionService/List": {},
     "ApprovalService/List": {},
     "ToolService/List": {},
+    "ToolService/Export": {"format": "EXPORT_FORMAT_MCP", "names": ["ping"]},
     "InventoryService/List": {},
     "AgentAdminService/List": {},
 }

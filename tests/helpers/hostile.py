@@ -99,20 +99,22 @@ def differences(harmless: Any, hostile: Any, value: str, where: str = "") -> Ite
     if type(harmless) is not type(hostile):
         yield f"{where}: {harmless!r} became {hostile!r}"
     elif isinstance(harmless, dict):
-        if list(harmless) != list(hostile):
-            yield f"{where}: keys {list(harmless)} became {list(hostile)}"
-            return
-        for key in harmless:
+        yield from differences(list(harmless), list(hostile), value, f"{where} keys")
+        for key in harmless.keys() & hostile.keys():
             yield from differences(harmless[key], hostile[key], value, f"{where}.{key}")
     elif isinstance(harmless, list | tuple):
         if len(harmless) != len(hostile):
             yield f"{where}: {harmless!r} became {hostile!r}"
-            return
-        for number, pair in enumerate(zip(harmless, hostile, strict=True)):
+        for number, pair in enumerate(zip(harmless, hostile, strict=False)):
             yield from differences(*pair, value, f"{where}[{number}]")
     elif isinstance(harmless, bytes):
         yield from differences(harmless.decode(), hostile.decode(), value, where)
-    elif isinstance(harmless, str) and MARK in harmless:
+    else:
+        yield from _other(harmless, hostile, value, where)
+
+
+def _other(harmless: Any, hostile: Any, value: str, where: str) -> Iterator[str]:
+    if isinstance(harmless, str) and MARK in harmless:
         if hostile not in (expected := {form(harmless, value) for form in _FORMS}):
             yield f"{where}: {hostile!r} is none of {sorted(expected)}"
     elif harmless != hostile:

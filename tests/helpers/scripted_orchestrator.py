@@ -346,6 +346,10 @@ class _Tools(_Base, tool_service_pb2_grpc.ToolServiceServicer):
         self.called(request, context)
         return tools.RenderResponse(command="ping -c 1 host")
 
+    def Export(self, request: Any, context: grpc.ServicerContext) -> tools.ExportToolsResponse:
+        self.called(request, context)
+        return tools.ExportToolsResponse(document='{"tools": []}')
+
 
 class _Agents(_Base, agent_admin_service_pb2_grpc.AgentAdminServiceServicer):
     def List(self, request: Any, context: grpc.ServicerContext) -> agents.ListAgentsResponse:

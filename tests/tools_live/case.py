@@ -10,7 +10,8 @@ Cases stand in ``cases/CATEGORY.yaml``, one list a file::
       after: "test $(stat -c %a /srv/data/a) = 640"           # must succeed on the lab afterwards
       undone: "test $(stat -c %a /srv/data/a) = 600"          # and after ``opsctl runs rollback``
       fails: EXIT_CODE               # the error it must end with, instead of completing
-      counterpart: systemd host      # what answered; left out: that of ``target``
+      counterpart: systemd host      # what answered; left out: what the category has
+                                     # "recorded API" says that nothing real did
 """
 
 from __future__ import annotations

@@ -14,10 +14,9 @@ import yaml
 from opsconductor.tool_registry.expressions import evaluate_bool
 
 if TYPE_CHECKING:
+    from helpers.stack import Stack
     from tools_live.case import Case
     from tools_live.lab import Lab
-
-    from helpers.stack import Stack
 
 CALL_SECONDS = 180.0
 PRINTED = "printed"
@@ -112,7 +111,15 @@ class Place:
         remote = ["sh", "-euc", script]
         if lab is not None:
             remote = [
-                *("ssh", "-i", str(lab.key), "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes"),
+                *(
+                    "ssh",
+                    "-i",
+                    str(lab.key),
+                    "-o",
+                    "StrictHostKeyChecking=no",
+                    "-o",
+                    "BatchMode=yes",
+                ),
                 *("-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
                 *(f"root@{lab.address}", "sh -eu"),
             ]

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tools_live.case import Case, cases
 
 from helpers.embedded_context import OPSCTL
+from tools_live.case import Case, cases
 
 if TYPE_CHECKING:
     from tools_live.place import Place

@@ -9,12 +9,12 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tools_live.case import Case, cases
 
 if TYPE_CHECKING:
-    from tools_live.place import Place
-
     from helpers.servers import Server
+    from tools_live.place import Place
 
 REGION = "us-east-1"
 _TRUST = {

@@ -9,9 +9,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tools_live.case import Case, cases
 
 from helpers.receivers import mail_server, receiver, self_signed
+from tools_live.case import Case, cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

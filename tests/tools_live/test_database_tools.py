@@ -6,14 +6,13 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
-from tools_live.case import Case, cases
 
 from helpers.servers import MARIADB_ADMIN, Server
+from tools_live.case import Case, cases
 
 if TYPE_CHECKING:
-    from tools_live.place import Place
-
     from helpers.postgres import Cluster
+    from tools_live.place import Place
 
 POSTGRES_PASSWORD = "a:b\\c 'd' #e"  # every character that some login file reads as its own
 SHOP = """
@@ -24,7 +23,11 @@ INSERT INTO orders VALUES (1, 'new'), (2, 'new'), (3, 'paid');
 
 @pytest.fixture(scope="session")
 def databases(
-    place: Place, postgres: Cluster, mariadb: Server, redis_server: Server, tmp_path_factory: pytest.TempPathFactory
+    place: Place,
+    postgres: Cluster,
+    mariadb: Server,
+    redis_server: Server,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Place:
     """The product with four databases that have the same table."""
     folder = tmp_path_factory.mktemp("databases")
@@ -48,9 +51,7 @@ def databases(
         ("redis", redis_server, {"password": "redis-password"}),
     ):
         place.add_login(name, kind="database", hosts=["127.0.0.1"], **login)
-        place.add_asset(
-            name, type=name, address="127.0.0.1", port=server.port, credential=name
-        )
+        place.add_asset(name, type=name, address="127.0.0.1", port=server.port, credential=name)
     return place
 
 

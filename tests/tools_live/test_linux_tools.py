@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tools_live.case import Case, cases
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tools_live.case import Case, cases
 
 if TYPE_CHECKING:

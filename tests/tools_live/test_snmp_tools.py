@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tools_live.case import Case, cases
 
 from helpers import snmp
+from tools_live.case import Case, cases
 
 if TYPE_CHECKING:
-    from tools_live.place import Place
-
     from helpers.servers import Server
+    from tools_live.place import Place
 
 
 @pytest.fixture(scope="session")

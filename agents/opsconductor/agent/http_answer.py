@@ -18,10 +18,11 @@ _LATER = frozenset({408, 425, 429})
 
 
 def failure(tool: Tool, section: Section, output: Any) -> Failure | None:
-    """Returns why an answer counts as failed; a tool whose success speaks of the status judges."""
-    if not _is_answer(output) or (
-        section == "command" and "output.status" in tool.success.expression
-    ):
+    """Returns why an answer counts as failed; a tool whose success names the status judges it."""
+    if not _is_answer(output):
+        return None
+    judges = section == "command" and "output.status" in tool.success.expression
+    if judges and not is_parsed(tool, section, output):
         return None
     status = int(output["status"])
     if status < _BAD:
@@ -33,9 +34,7 @@ def failure(tool: Tool, section: Section, output: Any) -> Failure | None:
         kind = "retryable"
     said = " ".join(str(output.get("body_excerpt", "")).split())[:300]
     what = tool.name if section == "command" else f"the {section} of {tool.name}"
-    return Failure(
-        "HTTP_STATUS", f"{what} was answered {status}" + (f": {said}" * bool(said)), kind
-    )
+    return Failure("HTTP_STATUS", f"{what} was answered {status}: {said or '(nothing)'}", kind)
 
 
 def is_parsed(tool: Tool, section: Section, output: Any) -> bool:

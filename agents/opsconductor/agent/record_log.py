@@ -105,7 +105,9 @@ class RecordLog:
         self._path = path
         self._descriptor = descriptor
         self.size = size
-        self._synced = size
+        # Counted over all time, not in the file: that shrinks when it is rewritten.
+        self._appended = 0
+        self._synced = 0
         self._failed: str = ""
         self._syncing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
@@ -159,6 +161,7 @@ class RecordLog:
                     raise JournalFull(f"the disk is full: {exc}") from exc
             else:
                 self.size += len(record)
+                self._appended += len(record)
                 return
 
     def restore_reserve(self) -> bool:
@@ -170,7 +173,7 @@ class RecordLog:
 
     async def sync(self) -> None:
         """Waits until everything appended so far is on disk; one fdatasync serves all who wait."""
-        target = self.size
+        target = self._appended
         while self._synced < target:
             if self._failed:
                 raise JournalFailed(self._failed)
@@ -193,7 +196,9 @@ class RecordLog:
             raise
         os.close(self._descriptor)
         self._descriptor = descriptor
-        self.size = self._synced = len(data)
+        self.size = len(data)
+        # Whatever was appended is in the new file, or was forgotten on purpose.
+        self._synced = self._appended
 
     @property
     def syncing(self) -> bool:
@@ -212,7 +217,7 @@ class RecordLog:
             os.close(descriptor)
 
     async def _sync_once(self) -> None:
-        target = self.size
+        target = self._appended
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._thread, os.fdatasync, self._descriptor)
@@ -221,7 +226,7 @@ class RecordLog:
             # trusted.
             self._failed = f"the journal could not be synced: {exc}"
             raise JournalFailed(self._failed) from exc
-        self._synced = target
+        self._synced = max(self._synced, target)
 
     def _take_back(self, exc: OSError) -> None:
         """Removes half a record; anything but a full disk ends the use of the file."""

@@ -7,15 +7,16 @@ import os
 import shutil
 import subprocess
 from dataclasses import replace
-from pathlib import Path
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helpers.places import Place, marked_processes, new_attempt, target_of, until
 from helpers.sshd import standin_server
-from opsconductor.agent.executors import elevation, spawn
+from opsconductor.agent.executors import elevation, local_stop, spawn
 from opsconductor.agent.executors.credential import Credential
+from opsconductor.agent.executors.environment import PATH
 from opsconductor.agent.executors.local import LocalExecutor
 from opsconductor.agent.executors.processes import ProcessId, Traces, step_processes
 from opsconductor.agent.executors.ssh import SshExecutor
@@ -23,9 +24,10 @@ from opsconductor.tool_registry.rendered import ArgvCommand
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from helpers.sshd import SshServer
-    from opsconductor.agent.executors.base import Call, Outcome
+    from opsconductor.agent.executors.base import Outcome
 
 FAKE_SUDO = """\
 #!/bin/sh
@@ -49,8 +51,8 @@ def fake_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sudo = folder / "sudo"
     sudo.write_text(FAKE_SUDO.format(folder=folder))
     sudo.chmod(0o755)
-    monkeypatch.setattr(spawn, "PATH", f"{folder}:{spawn.PATH}")
-    monkeypatch.setattr(elevation, "PATH", f"{folder}:{spawn.PATH}")
+    monkeypatch.setattr(spawn, "PATH", f"{folder}:{PATH}")
+    monkeypatch.setattr(elevation, "PATH", f"{folder}:{PATH}")
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return folder
 
@@ -71,7 +73,7 @@ async def run(place: Place, *words: str, elevated: bool = True, **options: Any) 
 
 @pytest.mark.usefixtures("not_root")
 async def test_a_local_command_that_needs_root_goes_through_sudo(fake_sudo: Path) -> None:
-    place = Place("local-command", LocalExecutor())
+    place = Place("local-command", LocalExecutor(), None)
     outcome = await run(place, "printenv", "BECAME")
     assert (outcome.exit_code, place.sink.stdout) == (0, b"root\n")
     assert asked(fake_sudo) == ["-n -- printenv BECAME"]
@@ -81,7 +83,7 @@ async def test_a_local_command_that_needs_root_goes_through_sudo(fake_sudo: Path
 
 async def test_root_needs_no_sudo(fake_sudo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    place = Place("local-command", LocalExecutor())
+    place = Place("local-command", LocalExecutor(), None)
     assert (await run(place, "true")).exit_code == 0
     assert asked(fake_sudo) == []
 
@@ -89,9 +91,12 @@ async def test_root_needs_no_sudo(fake_sudo: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("not_root")
 async def test_a_host_without_sudo_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     found = spawn.find_program
-    nothing = {b"sudo": b"no-such-program"}
-    monkeypatch.setattr(elevation, "find_program", lambda name: found(nothing.get(name, name)))
-    outcome = await run(Place("local-command", LocalExecutor()), "true")
+
+    def without_sudo(program: bytes) -> bytes:
+        return found(b"no-such-program" if program == b"sudo" else program)
+
+    monkeypatch.setattr(elevation, "find_program", without_sudo)
+    outcome = await run(Place("local-command", LocalExecutor(), None), "true")
     assert outcome.error is not None
     assert (outcome.state, outcome.effects) == ("failed", "none")
     assert outcome.error.code == "BECOME_FAILED"
@@ -108,7 +113,8 @@ def test_what_the_real_sudo_says_is_understood(words: list[str]) -> None:
         user=NOT_ROOT,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
     )
-    outcome = elevation.refusal("set_file_mode", done.returncode, done.stdout, done.stderr)
+    told = (done.stdout or b"", done.stderr or b"")
+    outcome = elevation.refusal("set_file_mode", done.returncode, *told)
     assert outcome is not None, done
     assert outcome.error is not None
     assert (outcome.effects, outcome.error.code) == ("none", "BECOME_FAILED")
@@ -151,13 +157,11 @@ def test_each_refusal_of_sudo_is_one(said: str) -> None:
 async def test_a_process_of_another_user_is_ended_through_sudo(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from opsconductor.agent.executors import local_stop
 
     monkeypatch.setattr(local_stop, "send_signal", lambda *_: False)
     child = await asyncio.create_subprocess_exec("sleep", "3099", start_new_session=True)
     traces = Traces(b"NONE=1", ProcessId(child.pid))
     waiting = asyncio.create_task(child.wait())
-    from datetime import timedelta
 
     left = await local_stop.StepTree(traces).stop(timedelta(seconds=5), timedelta(seconds=5))
     assert left == ()

@@ -190,6 +190,24 @@ def test_rewriting_replaces_everything_durably(tmp_path: Path) -> None:
     assert decode(path.read_bytes())[0] == [b"only", b"these", b"and this"]
 
 
+async def test_a_sync_ends_also_when_the_file_is_rewritten_smaller_before_its_caller_goes_on(
+    tmp_path: Path,
+) -> None:
+    log, _ = RecordLog.open(tmp_path / "journal")
+    log.append(b"x" * 1000)
+    waiting = asyncio.create_task(log.sync())
+    await asyncio.sleep(0)
+    assert log._syncing is not None
+    log.append(b"y" * 1000)
+    later = asyncio.create_task(log.sync())
+    log._syncing.add_done_callback(lambda _: log.rewrite([b"short"]))
+    await asyncio.wait_for(asyncio.gather(waiting, later), 30)
+    log.append(b"last")
+    await asyncio.wait_for(log.sync(), 30)
+    log.close()
+    assert decode((tmp_path / "journal").read_bytes())[0] == [b"short", b"last"]
+
+
 def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     def fallocate(_: int, __: int, ___: int) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")

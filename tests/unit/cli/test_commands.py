@@ -23,7 +23,7 @@ from opsconductor.v1 import agent_admin_service_pb2 as agents
 from opsconductor.v1 import approval_service_pb2 as approvals
 from opsconductor.v1 import execution_service_pb2 as executions
 from opsconductor.v1 import plan_service_pb2 as plans
-from opsconductor.v1.tool_service_pb2 import Tool
+from opsconductor.v1.tool_service_pb2 import ExportFormat, Tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +108,18 @@ def test_every_command_writes_a_table_json_and_yaml(
     assert as_json.exit_code == 0
     as_yaml = opsctl(*arguments, "-o", "yaml")
     assert yaml.safe_load(as_yaml.stdout) == json.loads(as_json.stdout)
+
+
+@pytest.mark.parametrize("shape", ["mcp", "functions"])
+def test_an_export_is_nothing_but_the_document_on_standard_output(
+    opsctl: Opsctl, script: Script, shape: str
+) -> None:
+    result = opsctl("tools", "export", "--format", shape, "--category", "linux", "ping", "df")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {"tools": []}
+    asked = script.calls[-1]
+    assert ExportFormat.Name(asked.format) == f"EXPORT_FORMAT_{shape.upper()}"
+    assert (asked.category, list(asked.names)) == ("linux", ["ping", "df"])
 
 
 def test_a_run_is_shown_with_attempts_routing_command_and_undo(

@@ -204,6 +204,13 @@ CALLS: list[tuple[str, Callable[[SyncClient], Any], dict[str, Any], Any, Any]] =
         tools.RenderResponse(command="ping -c 3"),
     ),
     (
+        "Tool.Export",
+        lambda c: c.export_tools(tools.EXPORT_FORMAT_FUNCTIONS, category="linux", names=["ping"]),
+        {"format": tools.EXPORT_FORMAT_FUNCTIONS, "category": "linux", "names": ["ping"]},
+        tools.ExportToolsResponse(document="[]"),
+        "[]",
+    ),
+    (
         "AgentAdmin.List",
         lambda c: c.list_agents(),
         {},

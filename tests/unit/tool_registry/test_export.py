@@ -6,41 +6,45 @@ import json
 from typing import TYPE_CHECKING
 
 import jsonschema
-import pytest
 
 from opsconductor.tool_registry.export import function, functions, hints, mcp_tool, mcp_tools
 from opsconductor.tool_registry.registry import Registry
 from opsconductor.tool_registry.risk import ORDER, assess
 
 if TYPE_CHECKING:
-    from opsconductor.tool_registry.model import Tool
+    from collections.abc import Iterator
+
+    from opsconductor.tool_registry.model import Example, Tool
 
 TOOLS = Registry.load().tools
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
-def test_no_example_is_riskier_than_the_hints_say(tool: Tool) -> None:
-    told = hints(tool)
-    for example in tool.examples:
-        risk = assess(tool, example.inputs).risk_class
-        assert not told["readOnlyHint"] or risk == "read_only"
-        assert told["destructiveHint"] or ORDER[risk] < ORDER["destructive"]
+def calls() -> Iterator[tuple[Tool, Example]]:
+    """Returns every example of every shipped tool."""
+    return ((tool, example) for tool in TOOLS for example in tool.examples)
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
-def test_both_exports_say_the_same(tool: Tool) -> None:
-    mcp, called = mcp_tool(tool), function(tool)
-    assert mcp["inputSchema"] == called["function"]["parameters"]
-    assert {k: v for k, v in mcp["annotations"].items() if k != "title"} == called["annotations"]
+def test_no_example_is_riskier_than_the_hints_say() -> None:
+    for tool, example in calls():
+        told, risk = hints(tool), assess(tool, example.inputs).risk_class
+        assert not told["readOnlyHint"] or risk == "read_only", tool.name
+        assert told["destructiveHint"] or ORDER[risk] < ORDER["destructive"], tool.name
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
-def test_every_example_is_a_valid_call_of_the_exported_schema(tool: Tool) -> None:
-    schema = mcp_tool(tool)["inputSchema"]
-    jsonschema.Draft202012Validator.check_schema(schema)
-    for example in tool.examples:
+def test_both_exports_say_the_same() -> None:
+    for tool in TOOLS:
+        mcp, called = mcp_tool(tool), function(tool)
+        assert mcp["inputSchema"] == called["function"]["parameters"]
+        told = {key: value for key, value in mcp["annotations"].items() if key != "title"}
+        assert told == called["annotations"]
+
+
+def test_every_example_is_a_valid_call_of_the_exported_schema() -> None:
+    for tool, example in calls():
+        schema = mcp_tool(tool)["inputSchema"]
+        jsonschema.Draft202012Validator.check_schema(schema)
         secrets = {name for name, item in tool.properties.items() if item.get("writeOnly")}
-        call = {k: v for k, v in example.inputs.items() if k not in secrets}
+        call = {key: value for key, value in example.inputs.items() if key not in secrets}
         if tool.requires_target:
             call["target"] = "web-01"
         jsonschema.validate(call, schema)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 import sqlglot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helpers.hostile import (
     HOSTILE,
     MARK,
@@ -14,20 +19,13 @@ from helpers.hostile import (
     nasty,
     shaped,
     structure,
-    texts_of,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sqlglot import expressions as sql
-
 from opsconductor.tool_registry.formats import FORMATS, mismatch
 from opsconductor.tool_registry.inputs import check_inputs
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import ArgvCommand, RenderError, ScriptCommand, render
+from opsconductor.tool_registry.render import ArgvCommand, RenderError, render
 from opsconductor.tool_registry.rendered import (
     HttpRequest,
-    Message,
-    PowerShellScript,
     SqlStatement,
 )
 
@@ -54,10 +52,8 @@ def target_of(tool: Tool) -> dict[str, Any] | None:
 
 
 def captured_of(tool: Tool) -> dict[str, Any]:
-    return dict(
-        next((one.captured for one in tool.examples if one.captured), None)
-        or {name: "1" for name in _captured_names(tool)}
-    )
+    examples = [example.captured for example in tool.examples if example.captured]
+    return dict(examples[0]) if examples else dict.fromkeys(_captured_names(tool), "1")
 
 
 def _captured_names(tool: Tool) -> list[str]:
@@ -80,9 +76,13 @@ def attempt(tool: Tool, inputs: dict[str, Any], section: str, **more: Any) -> Re
     try:
         return render(tool, inputs, target, section=section, **given_ones)  # type: ignore[arg-type]
     except RenderError as refused:
-        assert refused.message
-        assert all(fault.code and fault.found.isprintable() for fault in refused.faults)
+        require_readable(refused)
         return None
+
+
+def require_readable(refused: RenderError) -> None:
+    assert refused.message
+    assert all(fault.code and fault.found.isprintable() for fault in refused.faults)
 
 
 def texts(tool: Tool) -> list[str]:
@@ -192,6 +192,76 @@ def test_an_asset_record_cannot_change_a_command(tool: Tool) -> None:
                 found = list(differences(structure(harmless), structure(hostile), value))  # type: ignore[arg-type]
                 assert found == [], (name, value)
                 require_no_option(tool, harmless, hostile, name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "tool", [one for one in TOOLS if one.method == "http"], ids=lambda tool: tool.name
+)
+def test_a_value_stays_in_its_own_part_of_an_address(tool: Tool) -> None:
+    """Everything but the value is what a harmless call asks for, as an independent reader sees."""
+    for name in texts(tool):
+        if tool.command["http"]["url"] == f"{{{name}}}":
+            continue
+        harmless = attempt(tool, inputs_with(tool, name, MARK), "command")
+        for value in (*HOSTILE, ".", ".."):
+            hostile = attempt(tool, inputs_with(tool, name, value), "command")
+            if isinstance(hostile, HttpRequest) and isinstance(harmless, HttpRequest):
+                found = list(differences(_asked(harmless), _asked(hostile), value))
+                assert found == [], (name, value)
+
+
+def _asked(request: HttpRequest) -> tuple[Any, ...]:
+    parts = urlsplit(request.url)
+    query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    return (
+        request.method,
+        (parts.scheme, parts.netloc, parts.fragment),
+        [unquote(part) for part in posixpath.normpath(parts.path).split("/")],
+        query,
+        [(key, "".join(text.splitlines())) for key, text in request.headers],
+    )
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [one for one in TOOLS if "sql" in one.command],
+    ids=lambda tool: tool.name,
+)
+def test_a_value_is_never_in_the_text_of_a_statement_but_as_one_name(tool: Tool) -> None:
+    free = tool.risk_from.parameter if tool.risk_from else ""
+    for name in texts(tool):
+        for value in HOSTILE if name != free else ():
+            call = attempt(tool, inputs_with(tool, name, value), "command")
+            harmless = attempt(tool, inputs_with(tool, name, MARK), "command")
+            if call is None or harmless is None:
+                continue
+            assert isinstance(call, SqlStatement)
+            assert isinstance(harmless, SqlStatement)
+            dialect = {"postgresql": "postgres"}.get(call.dialect, call.dialect)
+            if call.statement != harmless.statement:
+                parts = value.split(".")
+                assert _names(call.statement, dialect, parts) == _names(
+                    harmless.statement, dialect, [MARK]
+                ), (name, value)
+
+
+def _names(statement: str, dialect: str, parts: list[str]) -> tuple[list[str], int]:
+    """Returns the tokens of a statement but for the names that stand for the value."""
+    tokens = sqlglot.tokenize("SELECT " + statement, read=dialect)
+    words = [(token.token_type.name, token.text) for token in tokens]
+    wanted = [("IDENTIFIER", part) for part in parts]
+    joined = [wanted[0]]
+    for one in wanted[1:]:
+        joined += [("DOT", "."), one]
+    rest, count, position = [], 0, 0
+    while position < len(words):
+        if words[position : position + len(joined)] == joined:
+            count, position = count + 1, position + len(joined)
+            rest.append("NAME")
+        else:
+            rest.append(f"{words[position][0]} {words[position][1]}")
+            position += 1
+    return rest, count
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))

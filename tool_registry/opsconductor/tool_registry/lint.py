@@ -172,7 +172,7 @@ def _lint_texts(tool: Tool) -> Iterator[Fault]:
         if tool.properties.get(name, {}).get("type") not in ("integer", "number", "array"):
             yield _fault("estimate.per", name, "a parameter that is a number or list")
     yield from _lint_references(tool.summary, {"inputs", "output", "target"}, "summary")
-    yield from _lint_references(tool.undo.inputs, {"inputs", "target", "output"}, "undo.inputs")
+    yield from _lint_references(tool.undo.inputs, {"inputs", "target"}, "undo.inputs")
 
 
 def _lint_references(value: object, roots: set[str], path: str) -> Iterator[Fault]:

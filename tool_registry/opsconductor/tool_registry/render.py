@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
+from opsconductor.rpc.errors import Fault
+from opsconductor.tool_registry.formats import mismatch
 from opsconductor.tool_registry.render_structured import is_one_placeholder, structured_call, tree
 from opsconductor.tool_registry.rendered import ArgvCommand as ArgvCommand
 from opsconductor.tool_registry.rendered import HttpRequest as HttpRequest
@@ -128,8 +130,19 @@ def _http(template: Mapping[str, Any], scope: Scope) -> HttpRequest:
         verify_tls=_flag(template.get("verify_tls", True), scope),
         max_body_bytes=template.get("max_body_bytes", 65536),
         contains=substitute(template.get("contains", ""), scope, lambda _, v: as_word(v)) or "",
-        credential=substitute(template.get("credential", ""), scope, lambda _, v: as_word(v)) or "",
+        credential=_credential(template, scope),
     )
+
+
+def _credential(template: Mapping[str, Any], scope: Scope) -> str:
+    """Returns the login a request is made with: its own, or that of the target it goes to."""
+    if "credential" in template:
+        return substitute(template["credential"], scope, lambda _, v: as_word(v)) or ""
+    # A target that is reached otherwise names a login for that.
+    by_http = scope.value("target.connection") in (None, "", "http", "https")
+    if template["url"].startswith("/") and by_http:
+        return as_word(scope.value("target.credential") or "")
+    return ""
 
 
 def _body(template: Mapping[str, Any], scope: Scope) -> tuple[bytes | None, str]:
@@ -161,13 +174,22 @@ def _url(template: str, scope: Scope) -> str:
         if whole:
             return word
         if name == "target.address":
-            return f"[{word}]" if ":" in word else word
+            return _authority(word)
+        if word in ("", ".", "..") and f"{{{name}}}" in template.partition("?")[0]:
+            raise RenderError(f"{name} is {word!r}, which would name another address")
         return quote(word, safe="")
 
     url = substitute(template, scope, show)
     if not url:
         raise RenderError("the address of the request is empty")
     return url
+
+
+def _authority(address: str) -> str:
+    if wrong := mismatch("host", address):
+        fault = Fault(wrong.code, "target.address", wrong.found, wrong.expected)
+        raise RenderError(f"the target's address is {wrong.found}", faults=[fault])
+    return f"[{address}]" if ":" in address else address
 
 
 def _flag(value: Any, scope: Scope) -> bool:

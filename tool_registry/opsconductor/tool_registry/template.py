@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.rpc.errors import Fault, InvalidArgument
-from opsconductor.tool_registry.text_safety import escaped
+from opsconductor.tool_registry.text_safety import escaped, harmful_character
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,16 @@ class Scope:
     """Inputs whose words may begin with a dash because they are a whole command line."""
 
     def value(self, name: str) -> Any:
-        """Returns a value, None when it is absent or empty."""
+        """Returns a value, None when it is absent or empty; raises RenderError.
+
+        Late inputs, captured values and target fields were never checked, so what no program can
+        take is refused here again.
+        """
+        value = self._found(name)
+        _refuse_harm(name, value)
+        return value
+
+    def _found(self, name: str) -> Any:
         root, _, key = name.partition(".")
         if name == "item":
             return self.item
@@ -98,18 +107,13 @@ def substitute(template: str, scope: Scope, show: Callable[[str, Any], str]) -> 
 
 
 def as_word(value: Any) -> str:
-    """Returns a scalar as one argument; raises RenderError for lists, objects and NUL."""
+    """Returns a scalar as one argument; raises RenderError for lists and objects."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
     if not isinstance(value, str):
         raise RenderError(f"a {type(value).__name__} cannot be one argument")
-    if "\0" in value:
-        fault = Fault(code="NUL_BYTE", found="a NUL character", expected="text without NUL")
-        raise RenderError(
-            "a value holds a NUL character, which no program can take", faults=[fault]
-        )
     return value
 
 
@@ -168,6 +172,21 @@ def _words(name: str, scope: Scope) -> list[str]:
     if not words:
         raise RenderError(f"{name} is empty")
     return words
+
+
+def _refuse_harm(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        if harm := harmful_character(value, multiline=True):
+            where = name if "." in name else f"inputs.{name}"
+            fault = Fault(code=harm[0], field=where, found=harm[1], expected="text without it")
+            raise RenderError(f"{name} holds {harm[1]}, which no program can take", faults=[fault])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_harm(name, item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_harm(name, key)
+            _refuse_harm(name, item)
 
 
 def _refuse_missing_target(name: str, scope: Scope) -> None:

@@ -118,15 +118,19 @@ def _mail(call: Call, message: Message, credential: Credential) -> EmailMessage:
     mail["To"] = ", ".join(message.to)
     if message.cc:
         mail["Cc"] = ", ".join(message.cc)
-    mail["Subject"] = message.subject
+    mail["Subject"] = _encodable(message.subject)
     mail["Date"] = formatdate(localtime=False)
     # The same for each try of an attempt, so that a mail server can tell a repetition.
     domain = sender.rpartition("@")[2]
     name = re.sub(r"[^A-Za-z0-9.]", ".", call.attempt_id)
     mail["Message-ID"] = f"<{name}@{domain}>" if name else make_msgid(domain=domain)
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(message.text.encode("utf-8", "replace").decode("utf-8"))
+    mail.set_content(_encodable(message.text))
     return mail
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _client(credential: Credential) -> aiosmtplib.SMTP:

@@ -13,13 +13,14 @@ from opsconductor.agent.executors.base import Outcome, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Whatever may hold a question mark that is no place for a value. A part that is read wrongly only
-# gives a wrong number of places, which the server refuses: values never stand in the text.
+# Whatever may hold a question mark that is no place for a value; strings with backslash escapes
+# (E'…') end elsewhere than plain ones. A part that is read wrongly only gives a wrong number of
+# places, which the server refuses: values never stand in the text.
 _SCAN = re.compile(
-    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|(\$[A-Za-z_]*\$).*?\1|\?\?|\?",
+    r"(?<![A-Za-z0-9_$])[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|"
+    r"--[^\n]*|/\*.*?\*/|(\$[A-Za-z_]*\$).*?\1|\?\?|\?",
     re.DOTALL,
 )
-_ESCAPED = re.compile(r"[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
 
 
 def numbered(statement: str) -> str:
@@ -35,12 +36,7 @@ def numbered(statement: str) -> str:
         count += 1
         return f"${count}"
 
-    parts, last = [], 0
-    # Strings with backslash escapes end elsewhere than plain ones, so they are taken out first.
-    for escaped in _ESCAPED.finditer(statement):
-        parts += [_SCAN.sub(place, statement[last : escaped.start()]), escaped[0]]
-        last = escaped.end()
-    return "".join([*parts, _SCAN.sub(place, statement[last:])])
+    return _SCAN.sub(place, statement)
 
 
 def postgres_value(value: Any, kind: str, place: int) -> Any:

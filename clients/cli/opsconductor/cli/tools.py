@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -127,6 +128,39 @@ def render(
     session.terminal.say(answer.command)
     reasons = "; ".join(answer.risk.reasons)
     session.terminal.note(f"risk: {risk_word(answer.risk)} ({risk_class(answer.risk)}) {reasons}")
+
+
+class ExportFormat(StrEnum):
+    """Shapes of exported tools."""
+
+    mcp = "mcp"
+    functions = "functions"
+
+
+@app.command("export")
+def export(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names or aliases; all unless given."),
+    ] = None,
+    shape: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="An MCP tool list, or JSON-Schema functions."),
+    ] = ExportFormat.mcp,
+    category: Annotated[str, typer.Option(help="Only this category, such as linux.")] = "",
+) -> None:
+    """Write tools as JSON for models and pipelines, with hints computed from their risk."""
+    from opsconductor.v1 import tool_service_pb2 as pb
+
+    formats = {
+        ExportFormat.mcp: pb.EXPORT_FORMAT_MCP,
+        ExportFormat.functions: pb.EXPORT_FORMAT_FUNCTIONS,
+    }
+    session = session_of(ctx)
+    with session.client() as client:
+        document = client.export_tools(formats[shape], category=category, names=names or [])
+    session.terminal.data(json.loads(document), options.Format.json)
 
 
 def _list(terminal: Terminal, found: Sequence[Tool], output: options.Format) -> None:

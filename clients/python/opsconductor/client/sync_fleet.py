@@ -57,6 +57,17 @@ class SyncFleetCalls:
         request = tools.RenderRequest(name=name, inputs=requests.struct(inputs), target=target)
         return self._connection.call(self._tools.Render, request)
 
+    def export_tools(
+        self,
+        export_format: tools.ExportFormat.ValueType = tools.EXPORT_FORMAT_MCP,
+        *,
+        category: str = "",
+        names: Iterable[str] = (),
+    ) -> str:
+        """Returns tools as JSON text, an MCP tool list or JSON-Schema functions."""
+        request = tools.ExportToolsRequest(format=export_format, category=category, names=names)
+        return (self._connection.call(self._tools.Export, request)).document
+
     # Agents
 
     def list_agents(self, *, page_size: int = 0, page_token: str = "") -> agents.ListAgentsResponse:

@@ -24,7 +24,7 @@ _BY_SERVICE: Mapping[str, Mapping[frozenset[str], str]] = {
     },
     # A service speaks for programs and models; deciding is for people.
     "opsconductor.v1.ApprovalService": {_PEOPLE_AND_SERVICES: "List Get", _OPERATOR: "Decide"},
-    "opsconductor.v1.ToolService": {_PEOPLE_AND_SERVICES: "List Get Search Render"},
+    "opsconductor.v1.ToolService": {_PEOPLE_AND_SERVICES: "List Get Search Render Export"},
     "opsconductor.v1.InventoryService": {
         _PEOPLE_AND_SERVICES: "List",
         _ANY_MEMBER: "Query",

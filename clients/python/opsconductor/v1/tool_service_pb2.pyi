@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.struct_pb2
 import opsconductor.v1.plan_service_pb2
@@ -20,6 +21,30 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _ExportFormat:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ExportFormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ExportFormat.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    EXPORT_FORMAT_UNSPECIFIED: _ExportFormat.ValueType  # 0
+    """Not said; refused."""
+    EXPORT_FORMAT_MCP: _ExportFormat.ValueType  # 1
+    """The result of an MCP tools/list, with its hints."""
+    EXPORT_FORMAT_FUNCTIONS: _ExportFormat.ValueType  # 2
+    """A list of JSON-Schema functions, as chat models call them, each with the same hints."""
+
+class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
+    """Shape of exported tools."""
+
+EXPORT_FORMAT_UNSPECIFIED: ExportFormat.ValueType  # 0
+"""Not said; refused."""
+EXPORT_FORMAT_MCP: ExportFormat.ValueType  # 1
+"""The result of an MCP tools/list, with its hints."""
+EXPORT_FORMAT_FUNCTIONS: ExportFormat.ValueType  # 2
+"""A list of JSON-Schema functions, as chat models call them, each with the same hints."""
+Global___ExportFormat: typing_extensions.TypeAlias = ExportFormat
 
 @typing.final
 class Tool(google.protobuf.message.Message):
@@ -304,3 +329,49 @@ class RenderResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["argv", b"argv", "command", b"command", "risk", b"risk"]) -> None: ...
 
 Global___RenderResponse: typing_extensions.TypeAlias = RenderResponse
+
+@typing.final
+class ExportToolsRequest(google.protobuf.message.Message):
+    """Request of ToolService.Export."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: builtins.int
+    CATEGORY_FIELD_NUMBER: builtins.int
+    NAMES_FIELD_NUMBER: builtins.int
+    format: Global___ExportFormat.ValueType
+    """Shape of the answer."""
+    category: builtins.str
+    """Only this category; all when empty."""
+    @property
+    def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only these, by name or alias; all when empty."""
+
+    def __init__(
+        self,
+        *,
+        format: Global___ExportFormat.ValueType = ...,
+        category: builtins.str = ...,
+        names: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["category", b"category", "format", b"format", "names", b"names"]) -> None: ...
+
+Global___ExportToolsRequest: typing_extensions.TypeAlias = ExportToolsRequest
+
+@typing.final
+class ExportToolsResponse(google.protobuf.message.Message):
+    """Answer of ToolService.Export."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    document: builtins.str
+    """JSON text, the tools by name. Their hints are the risk of the worst call of each."""
+    def __init__(
+        self,
+        *,
+        document: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["document", b"document"]) -> None: ...
+
+Global___ExportToolsResponse: typing_extensions.TypeAlias = ExportToolsResponse

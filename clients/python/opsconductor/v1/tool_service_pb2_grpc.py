@@ -55,6 +55,11 @@ class ToolServiceStub(object):
                 request_serializer=opsconductor_dot_v1_dot_tool__service__pb2.RenderRequest.SerializeToString,
                 response_deserializer=opsconductor_dot_v1_dot_tool__service__pb2.RenderResponse.FromString,
                 _registered_method=True)
+        self.Export = channel.unary_unary(
+                '/opsconductor.v1.ToolService/Export',
+                request_serializer=opsconductor_dot_v1_dot_tool__service__pb2.ExportToolsRequest.SerializeToString,
+                response_deserializer=opsconductor_dot_v1_dot_tool__service__pb2.ExportToolsResponse.FromString,
+                _registered_method=True)
 
 
 class ToolServiceServicer(object):
@@ -89,6 +94,13 @@ class ToolServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Export(self, request, context):
+        """Returns the tools as other programs and models choose them. Fails with UNKNOWN_TOOL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ToolServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_ToolServiceServicer_to_server(servicer, server):
                     servicer.Render,
                     request_deserializer=opsconductor_dot_v1_dot_tool__service__pb2.RenderRequest.FromString,
                     response_serializer=opsconductor_dot_v1_dot_tool__service__pb2.RenderResponse.SerializeToString,
+            ),
+            'Export': grpc.unary_unary_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=opsconductor_dot_v1_dot_tool__service__pb2.ExportToolsRequest.FromString,
+                    response_serializer=opsconductor_dot_v1_dot_tool__service__pb2.ExportToolsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class ToolService(object):
             '/opsconductor.v1.ToolService/Render',
             opsconductor_dot_v1_dot_tool__service__pb2.RenderRequest.SerializeToString,
             opsconductor_dot_v1_dot_tool__service__pb2.RenderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/opsconductor.v1.ToolService/Export',
+            opsconductor_dot_v1_dot_tool__service__pb2.ExportToolsRequest.SerializeToString,
+            opsconductor_dot_v1_dot_tool__service__pb2.ExportToolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

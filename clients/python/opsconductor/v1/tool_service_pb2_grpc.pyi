@@ -89,7 +89,23 @@ _ToolServiceRenderType = typing_extensions.TypeVar(
     ],
 )
 
-class ToolServiceStub(typing.Generic[_ToolServiceListType, _ToolServiceGetType, _ToolServiceSearchType, _ToolServiceRenderType]):
+_ToolServiceExportType = typing_extensions.TypeVar(
+    '_ToolServiceExportType',
+    grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.tool_service_pb2.ExportToolsRequest,
+        opsconductor.v1.tool_service_pb2.ExportToolsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.tool_service_pb2.ExportToolsRequest,
+        opsconductor.v1.tool_service_pb2.ExportToolsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.tool_service_pb2.ExportToolsRequest,
+        opsconductor.v1.tool_service_pb2.ExportToolsResponse,
+    ],
+)
+
+class ToolServiceStub(typing.Generic[_ToolServiceListType, _ToolServiceGetType, _ToolServiceSearchType, _ToolServiceRenderType, _ToolServiceExportType]):
     """Shows the tool registry."""
 
     @typing.overload
@@ -109,6 +125,10 @@ class ToolServiceStub(typing.Generic[_ToolServiceListType, _ToolServiceGetType, 
         grpc.UnaryUnaryMultiCallable[
             opsconductor.v1.tool_service_pb2.RenderRequest,
             opsconductor.v1.tool_service_pb2.RenderResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            opsconductor.v1.tool_service_pb2.ExportToolsRequest,
+            opsconductor.v1.tool_service_pb2.ExportToolsResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -130,6 +150,10 @@ class ToolServiceStub(typing.Generic[_ToolServiceListType, _ToolServiceGetType, 
             opsconductor.v1.tool_service_pb2.RenderRequest,
             opsconductor.v1.tool_service_pb2.RenderResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            opsconductor.v1.tool_service_pb2.ExportToolsRequest,
+            opsconductor.v1.tool_service_pb2.ExportToolsResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     List: _ToolServiceListType
@@ -143,6 +167,9 @@ class ToolServiceStub(typing.Generic[_ToolServiceListType, _ToolServiceGetType, 
 
     Render: _ToolServiceRenderType
     """Renders a tool's command for given inputs without running it."""
+
+    Export: _ToolServiceExportType
+    """Returns the tools as other programs and models choose them. Fails with UNKNOWN_TOOL."""
 
 ToolServiceAsyncStub: typing_extensions.TypeAlias = ToolServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -160,6 +187,10 @@ ToolServiceAsyncStub: typing_extensions.TypeAlias = ToolServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         opsconductor.v1.tool_service_pb2.RenderRequest,
         opsconductor.v1.tool_service_pb2.RenderResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.tool_service_pb2.ExportToolsRequest,
+        opsconductor.v1.tool_service_pb2.ExportToolsResponse,
     ],
 ]
 
@@ -197,5 +228,13 @@ class ToolServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[opsconductor.v1.tool_service_pb2.RenderResponse, collections.abc.Awaitable[opsconductor.v1.tool_service_pb2.RenderResponse]]:
         """Renders a tool's command for given inputs without running it."""
+
+    @abc.abstractmethod
+    def Export(
+        self,
+        request: opsconductor.v1.tool_service_pb2.ExportToolsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[opsconductor.v1.tool_service_pb2.ExportToolsResponse, collections.abc.Awaitable[opsconductor.v1.tool_service_pb2.ExportToolsResponse]]:
+        """Returns the tools as other programs and models choose them. Fails with UNKNOWN_TOOL."""
 
 def add_ToolServiceServicer_to_server(servicer: ToolServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

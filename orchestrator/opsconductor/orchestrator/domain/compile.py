@@ -154,6 +154,7 @@ def _facts(bound: Sequence[BoundStep], risk: StepRisk) -> PlanFacts:
             is_production_change(step.risk.risk_class, step.environment) for step in bound
         ),
         irreversible=any(step.step.irreversible and step.risk.changes for step in bound),
+        tools=frozenset(step.call.tool.name for step in bound),
     )
 
 

@@ -26,6 +26,8 @@ class PlanFacts:
     """Approval points: steps with an ``approval:`` of their own."""
     production_change: bool
     irreversible: bool
+    tools: frozenset[str] = frozenset()
+    """The tools it uses."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Rule:
     """Holds for changes of production only."""
     irreversible: bool = False
     """Holds for irreversible plans only."""
+    tools: tuple[str, ...] = ()
+    """Holds for plans that use one of these tools; empty means all plans."""
 
     def holds(self, facts: PlanFacts) -> bool:
         """Tells whether the rule is about such a plan."""
@@ -51,6 +55,7 @@ class Rule:
             and facts.points >= self.points
             and (facts.production_change or not self.production)
             and (facts.irreversible or not self.irreversible)
+            and (not self.tools or not facts.tools.isdisjoint(self.tools))
         )
 
     def because(self, facts: PlanFacts) -> str:
@@ -62,6 +67,8 @@ class Rule:
             parts.append("it changes production")
         if self.irreversible:
             parts.append("it is irreversible")
+        if self.tools:
+            parts.append("it uses " + ", ".join(sorted(facts.tools.intersection(self.tools))))
         return " and ".join(parts) or "it holds for every plan"
 
 

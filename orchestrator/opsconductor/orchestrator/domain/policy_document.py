@@ -27,7 +27,7 @@ _KEYS = (
     "expires",
     "max_steps",
 )
-_RULE_KEYS = ("name", "level", "risk", "points", "production", "irreversible")
+_RULE_KEYS = ("name", "level", "risk", "points", "production", "irreversible", "tools")
 
 
 def read_policy(document: Mapping[str, Any], lines: Mapping[str, int] | None = None) -> Policy:
@@ -74,6 +74,7 @@ def _rules(section: Section) -> tuple[Rule, ...]:
                 points=inside.integer("points", 0, (0, MAX_STEPS)),
                 production=inside.boolean("production", default=False),
                 irreversible=inside.boolean("irreversible", default=False),
+                tools=inside.texts("tools", "a list of tools"),
             )
         )
     if not items:

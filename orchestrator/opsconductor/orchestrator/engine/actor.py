@@ -57,6 +57,8 @@ class Actor:
     """Events that nobody waits for; they go with the next commit."""
     doubtful: bool = False
     """Whether the store may know more: a commit's end was not seen, or others wrote."""
+    untold: bool = False
+    """Whether an agent came for its work while this orchestrator might not act."""
 
     def note(self, event: ev.AttemptStarted, now: datetime) -> None:
         """Takes an event that is written with the next commit."""

@@ -1,7 +1,7 @@
 """Changes of the inventory that agents carry out: each is what one approved attempt is about.
 
-An agent's certificate alone may change nothing: with an asset's address in its hands it could send
-the next step, and the login for it, to a host of its choice. What it may do is what people approved.
+An agent's certificate alone may change nothing: with an asset's address in its hands it could
+send the next step, and the login for it, to a host of its choice. It may do what people approved.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class AssetChanges:
         await self._inventory.delete(agent.tenant, name)
 
     async def _check(self, agent: Identity, attempt_id: str, name: str) -> None:
-        """Raises PermissionDenied unless the attempt is the agent's, runs, and is about the asset."""
+        """Raises PermissionDenied unless the agent's attempt runs and is about the asset."""
         member = await self._agents.find(agent.name, agent.tenant)
         row = await self._store.attempt(attempt_id)
         if member is None or row is None or row.agent_id != member.agent_id:

@@ -172,6 +172,8 @@ class Engine:
         """Sends a granted attempt to its agent, if that is connected; may be repeated."""
         if self.moves(state.execution_id):
             self._dispatch.send(state, attempt)
+        elif actor := self._memory.moving.get(state.execution_id):
+            actor.untold = True
 
     # Among other orchestrators
 
@@ -266,7 +268,8 @@ class Engine:
             self._let_go(actor)
             return
         self._adopt(actor, self._clock())
-        self._dispatch.resume(state, before.attempts if moved else ())
+        self._dispatch.resume(state, before.attempts if moved and not actor.untold else ())
+        actor.untold = False
 
     async def _move(
         self, change: Change, now: datetime, turn: Collection[str] | None = None

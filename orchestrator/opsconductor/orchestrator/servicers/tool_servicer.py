@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.risk import step_risk
 from opsconductor.orchestrator.domain.targets import resolve_target
 from opsconductor.orchestrator.servicers import wire
-from opsconductor.rpc.errors import PlanInvalid
+from opsconductor.rpc.errors import InvalidArgument, PlanInvalid
 from opsconductor.rpc.identity import identity_of
-from opsconductor.tool_registry import render
+from opsconductor.tool_registry import export, render
 from opsconductor.tool_registry import risk as tool_risk
 from opsconductor.tool_registry.inputs import check_inputs
 from opsconductor.v1 import plan_service_pb2 as plan_pb
@@ -84,6 +85,23 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
             argv=list(getattr(rendered, "argv", ())),
             risk=_risk(tool_risk.assess(tool, inputs)),
         )
+
+    async def Export(  # noqa: N802
+        self, request: pb.ExportToolsRequest, context: Context
+    ) -> pb.ExportToolsResponse:
+        """See tool_service.proto."""
+        registry = self._planner.registry
+        found = [registry.get(name) for name in request.names] or registry.tools
+        chosen = {tool.name: tool for tool in found if request.category in ("", tool.category)}
+        tools = [chosen[name] for name in sorted(chosen)]
+        document: Any
+        if request.format == pb.EXPORT_FORMAT_MCP:
+            document = export.mcp_tools(tools)
+        elif request.format == pb.EXPORT_FORMAT_FUNCTIONS:
+            document = export.functions(tools)
+        else:
+            raise InvalidArgument("the format of an export is MCP or FUNCTIONS")
+        return pb.ExportToolsResponse(document=json.dumps(document, ensure_ascii=False))
 
 
 def _tool(tool: Tool) -> pb.Tool:

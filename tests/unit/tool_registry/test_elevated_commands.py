@@ -1,0 +1,55 @@
+"""Tools that need root: what an approver sees, and what their digest covers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from opsconductor.tool_registry.registry import Registry
+from opsconductor.tool_registry.render import command_line, render
+from opsconductor.tool_registry.rendered import ArgvCommand, ScriptCommand
+from opsconductor.tool_registry.roots import tools_root
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load()
+
+
+def test_the_command_of_an_elevated_tool_shows_sudo(registry: Registry) -> None:
+    rendered = render(registry.get("password_status"), {"username": "guest"}, None)
+    assert isinstance(rendered, ArgvCommand)
+    assert rendered.elevated
+    assert command_line(rendered) == f"sudo -n -- {command_line(ArgvCommand(rendered.argv))}"
+
+
+def test_capture_and_undo_of_an_elevated_tool_are_elevated_too(registry: Registry) -> None:
+    tool = registry.get("set_file_mode")
+    inputs = {"path": "/srv/x", "mode": "0640"}
+    target = {"name": "web-01"}
+    captured = {"mode": "600", "text": "600", "lines": ["600"], "rows": [{"mode": "600"}]}
+    for section in ("capture", "undo"):
+        rendered = render(tool, inputs, target, captured=captured, section=section)
+        assert command_line(rendered).startswith("sudo -n -- "), section
+
+
+def test_a_script_can_be_elevated() -> None:
+    script = ScriptCommand("sh", "id -u", elevated=True)
+    assert command_line(script) == "sudo -n -- /bin/sh -c 'id -u' opsconductor"
+
+
+def test_other_tools_show_no_sudo(registry: Registry) -> None:
+    rendered = render(registry.get("check_disk_space"), {"path": "/"}, None)
+    assert not command_line(rendered).startswith("sudo")
+
+
+def test_the_digest_covers_the_elevation(registry: Registry, tmp_path: Path) -> None:
+    original = tools_root() / "linux" / "password_status.yaml"
+    document = yaml.safe_load(original.read_text())
+    del document["execution"]["elevate"]
+    (tmp_path / "password_status.yaml").write_text(yaml.safe_dump(document))
+    changed = Registry.load([tmp_path]).get("password_status")
+    assert not changed.elevate
+    assert changed.digest != registry.get("password_status").digest
