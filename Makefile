@@ -6,8 +6,8 @@ JOBS ?= 2
 DATA_DIR ?= .opsconductor
 TOOLS_BIN := $(shell deploy/setup/go_tools --where)
 PYTEST := PATH="$(TOOLS_BIN):$$PATH" $(PY) -m pytest
-# What a person measures or reaches out for on purpose is not a part of `make test`.
-APART := bench chaos live tools_live
+# What takes long, measures, or reaches out is not a part of `make test`, but has its own target.
+APART := bench chaos faults live tools_live
 PERMITTED := $(filter true 1,$(CI) $(YES))
 
 PROTO_OUT := clients/python
@@ -47,7 +47,12 @@ down: setup  ## stop them
 test: setup-dev  ## prove it (ARGS="-k name" for a part, JOBS=1 for one at a time)
 	@$(PY) deploy/setup/system_packages.py test
 	@if [ -n "$(PERMITTED)" ]; then deploy/setup/go_tools grpcurl; fi
-	$(PYTEST) -q -n $(JOBS) $(APART:%=--ignore=tests/%) $(or $(TESTS),tests) $(ARGS)
+	$(PYTEST) -q -n $(JOBS) $(or $(TESTS),$(APART:%=--ignore=tests/%) tests) $(ARGS)
+
+.PHONY: faults
+faults: setup-dev  ## kill, freeze and cut off every process at every named point; needs a few minutes
+	@$(PY) deploy/setup/system_packages.py test
+	$(PYTEST) -q -n $(JOBS) tests/faults $(ARGS)
 
 .PHONY: check format-check lint types imports house
 check: format-check lint types imports protos-check house  ## everything that is checked without running the product

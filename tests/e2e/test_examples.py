@@ -9,7 +9,6 @@ import subprocess
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +22,7 @@ from helpers.stack import Answer, Stack, running, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from helpers.sshd import SshServer
 
@@ -53,7 +53,9 @@ restart)
 status) if [ -e running ]; then echo "shop is running"; else exit 3; fi ;;
 esac
 """
-ORDERS = "CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 40)"
+ORDERS = (
+    "CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 40)"
+)
 
 
 @dataclass
@@ -392,7 +394,9 @@ def test_a_stricter_policy_asks_before_disks_are_looked_at(tmp_path: Path) -> No
 
 def test_a_policy_that_names_an_unknown_tool_is_refused(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
-    policy.write_text((EXAMPLES / f"{POLICY}.yaml").read_text().replace("[check_disk_", "[chek_disk_"))
+    policy.write_text(
+        (EXAMPLES / f"{POLICY}.yaml").read_text().replace("[check_disk_", "[chek_disk_")
+    )
     words = ["serve", "--data-dir", str(tmp_path / "data"), "--port", "0", "--policy", str(policy)]
     program = str(SCRIPTS / "opsconductor-orchestrator")
     done = subprocess.run([program, *words], check=False, capture_output=True, timeout=60)

@@ -55,9 +55,10 @@ AFTER_EFFECTS = [
 IN_FLIGHT = {"executing.after_fsync_before_spawn:2": False}
 """Where an agent dies with a change in flight, and whether the change had happened."""
 
+NOT_BEGUN = ["shim.after_lock:2", "shim.record.before_rename:2"]
+"""Where a supervisor dies that has let nothing begin: the step failed, and did nothing."""
+
 SUPERVISOR = {
-    "shim.after_lock:2": False,
-    "shim.record.before_rename:2": False,
     "shim.record.after_rename_before_release:2": False,
     "shim.after_fork_before_record:2": True,
     "shim.wait.before_exit_record:2": True,
@@ -80,7 +81,8 @@ def test_every_crash_point_of_the_product_is_tried() -> None:
     known = set(
         re.findall(r'\bhit\("([a-z_.0-9]+)"\)', "".join(file.read_text() for file in files))
     )
-    tried = {*ORCHESTRATOR, *AT_START, *BEFORE_EFFECTS, *AFTER_EFFECTS, *IN_FLIGHT, *SUPERVISOR}
+    tried = {*ORCHESTRATOR, *AT_START, *BEFORE_EFFECTS, *AFTER_EFFECTS, *IN_FLIGHT}
+    tried |= {*NOT_BEGUN, *SUPERVISOR}
     # Below, in the journal's own tests, in test_adoption_crashes and in test_replicas.
     elsewhere = {"cancel.after_commit", "journal.rotate", "adopt.mid", "lease.take"}
     assert known - {setting.partition(":")[0] for setting in tried} == elsewhere
@@ -139,6 +141,18 @@ def test_a_change_in_flight_is_unknown_and_a_person_says_what_became_of_it(
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")
     stack.up()
     _answer_for_two(stack, execution_id, happened=IN_FLIGHT[setting])
+
+
+@pytest.mark.parametrize("setting", NOT_BEGUN)
+def test_a_supervisor_dies_before_its_command_began_and_the_step_says_that_nothing_was_done(
+    stack: Stack, setting: str
+) -> None:
+    _up_with_agent_armed(stack, setting)
+    execution_id = _submit(stack, ledger.plan(_file(stack), *FORWARD))
+    result = stack.wait_for(execution_id)
+    assert result["status"] == "failed"
+    assert [step["status"] for step in result["step_results"]][:2] == ["completed", "failed"]
+    assert ledger.lines(_file(stack)) == ["one"]
 
 
 @pytest.mark.parametrize("setting", SUPERVISOR)

@@ -32,7 +32,7 @@ from opsconductor.agent.executors.credential import Credential
 from opsconductor.agent.executors.database import DatabaseExecutor
 from opsconductor.agent.executors.database_command import DatabaseCommandExecutor
 from opsconductor.agent.executors.http import HttpExecutor
-from opsconductor.agent.executors.inventory import InventoryExecutor
+from opsconductor.agent.executors.inventory import InventoryExecutor, InventoryRequest
 from opsconductor.agent.executors.local import LocalExecutor
 from opsconductor.agent.executors.mock import MockExecutor, MockReply
 from opsconductor.agent.executors.snmp import SnmpExecutor
@@ -345,8 +345,8 @@ async def _snmp(request: pytest.FixtureRequest, _folder: Path) -> AsyncIterator[
 
 @contextlib.asynccontextmanager
 async def _inventory(_request: pytest.FixtureRequest, _folder: Path) -> AsyncIterator[Subject]:
-    async def query(filters: Mapping[str, Any]) -> dict[str, Any]:
-        if filters.get("slow"):
+    async def query(request: InventoryRequest) -> dict[str, Any]:
+        if request.args.get("slow"):
             await asyncio.Event().wait()
         return {"total_count": 6}
 

@@ -398,3 +398,7 @@ class _Inventory(_Base, inventory_service_pb2_grpc.InventoryServiceServicer):
     def Delete(self, request: Any, context: grpc.ServicerContext) -> inventory.DeleteAssetResponse:
         self.called(request, context)
         return inventory.DeleteAssetResponse()
+
+    def Change(self, request: Any, context: grpc.ServicerContext) -> inventory.ChangeAssetResponse:
+        self.called(request, context)
+        return inventory.ChangeAssetResponse()

@@ -59,4 +59,6 @@ def monitored(recorded: Place, request: pytest.FixtureRequest) -> Place:
 def test_a_monitoring_tool_does_what_it_says(case: Case, request: pytest.FixtureRequest) -> None:
     wanted = "monitored" if case.target in REAL else "recorded"
     place: Place = request.getfixturevalue(wanted)
+    if case.target == "lab":
+        place.add_lab(request.getfixturevalue("lab"))
     place.use(case)

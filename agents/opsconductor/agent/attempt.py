@@ -12,6 +12,7 @@ from opsconductor.agent.adoption import Kept
 from opsconductor.agent.calls import Circumstances, Collected
 from opsconductor.agent.execution import Ongoing, Work
 from opsconductor.agent.executors.base import Refused, SurvivingExecutor
+from opsconductor.agent.executors.waiting import boottime
 from opsconductor.agent.journal import Entry
 from opsconductor.agent.poison import Poison
 from opsconductor.agent.record_log import JournalFailed, JournalFull
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from opsconductor.agent.order import Order
     from opsconductor.agent.output import Spools
     from opsconductor.agent.spans import AttemptSpan, Spans
+
+START_WITHIN = 10.0
+"""Seconds after the last look at the fence in which a recorded start has to be made."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +96,7 @@ class Attempt(Ongoing):
             if blocked is not None:
                 return await self._settle(blocked, verified.read_only)
             captured = await self._capture(verified, around, span)
+            start_by = boottime() + START_WITHIN
             entry, folder = await self._begin(verified, prepared, captured, around)
         except Refusal as refused:
             return await self._refused(refused)
@@ -115,6 +120,7 @@ class Attempt(Ongoing):
             timeout=timedelta(milliseconds=verified.body["timeout_ms"]),
             entry=entry,
             spool=self._shop.spools.open(self.order.attempt_id),
+            start_by=start_by,
         )
         return await self._execute(work, span)
 

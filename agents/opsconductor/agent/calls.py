@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -171,6 +171,8 @@ def judge(prepared: PreparedCall, outcome: Outcome, store: OutputStore) -> Resul
     refused = http_answer.failure(prepared.call.tool, prepared.section, outcome.output)
     if refused is not None:
         return Result("failed", outcome, refused, outcome.output)
+    if outcome.error is not None:
+        return _judge_by_exit_code(prepared, outcome)
     try:
         value = _output(prepared, outcome, *streams)
     except output.OutputUnparsable as exc:
@@ -180,6 +182,28 @@ def judge(prepared: PreparedCall, outcome: Outcome, store: OutputStore) -> Resul
         prepared, outcome, value
     )
     return Result("failed" if failure else "completed", outcome, failure, value)
+
+
+def _judge_by_exit_code(prepared: PreparedCall, outcome: Outcome) -> Result:
+    """Judges a call of whose output some is lost; never as if there had been no more."""
+    tool, code, lost = prepared.call.tool, outcome.exit_code, _failure_of(outcome)
+    value = {"omitted": True, "note": lost.message}
+    expected = tool.success.exit_codes if prepared.section == "command" else (0,)
+    if code is not None and code not in expected:
+        message = f"{tool.name}{_where(prepared.call)}: exit code {code}; {lost.message}"
+        return Result("failed", outcome, Failure("EXIT_CODE", message, "retryable"), value)
+    if _needs_output(prepared):
+        message = f"whether it did what it should cannot be told: {lost.message}"
+        return Result("failed", outcome, replace(lost, message=message), value)
+    return Result("completed", outcome, lost, value)
+
+
+def _needs_output(prepared: PreparedCall) -> bool:
+    if prepared.section != "command":
+        return prepared.section == "capture"
+    success = prepared.call.tool.success
+    criteria = (success.expression, success.stdout_regex, success.stderr_not_regex)
+    return any((*criteria, prepared.call.success))
 
 
 def _failure_of(outcome: Outcome) -> Failure:

@@ -10,6 +10,7 @@ import signal
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ from opsconductor.agent.verify import Trust
 from opsconductor.agent.worker import Worker
 from opsconductor.rpc.allowed_signers import AllowedSigners
 from opsconductor.tool_registry.registry import Registry
+from opsconductor.tool_registry.reloading import ToolFolders
+from opsconductor.tool_registry.roots import tools_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -54,6 +57,8 @@ DELIVERY_GRACE = 5.0
 """Seconds in which last reports and output may still be delivered."""
 RESERVE_INTERVAL = 30.0
 """Seconds between looks whether a reserve that was given up has room again."""
+TOOLS_INTERVAL = timedelta(seconds=1)
+"""How often tool files are looked at; the orchestrator waits longer to plan with new ones."""
 EXIT_FAILED, EXIT_BROKEN = 1, 3
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -101,9 +106,9 @@ async def _run(folder: Path, config: Config, boot_id: str, accept_incarnation: s
 async def _compose(folder: Path, config: Config, boot_id: str, stack: AsyncExitStack) -> Daemon:
     certificates = AgentCertificates(folder)
     identity = certificates.identity()
-    registry = (
-        Registry.load([Path(root) for root in config.tools]) if config.tools else Registry.load()
-    )
+    roots = [Path(root) for root in config.tools] or [tools_root()]
+    registry = Registry.load(roots)
+    folders = ToolFolders(registry, roots)
     policy = Policy.load(folder / "policy.yaml")
     credentials = CredentialFile(folder / "credentials.yaml")
     credentials.refresh()
@@ -150,9 +155,9 @@ async def _compose(folder: Path, config: Config, boot_id: str, stack: AsyncExitS
         board=board,
         poison=shop.poison,
         poison_frames=PoisonFrames(folder / "poison"),
-        facts=_facts(config, journal, boot_id, executors.methods, dict(registry.digests())),
+        facts=_facts(config, journal, boot_id, executors.methods, registry.digests),
     )
-    watches = [_keep_reserve(journal)]
+    watches = [_keep_reserve(journal), folders.watch(TOOLS_INTERVAL)]
     if config.on_partition is not None:
         watches.append(Partition(board, worker, config.on_partition).watch())
     return Daemon(worker, journal, Links(shared), config.drain_grace.total_seconds(), watches)
@@ -166,7 +171,11 @@ async def _keep_reserve(journal: Journal) -> None:
 
 
 def _facts(
-    config: Config, journal: Journal, boot_id: str, methods: Iterable[str], digests: dict[str, str]
+    config: Config,
+    journal: Journal,
+    boot_id: str,
+    methods: Iterable[str],
+    digests: Callable[[], dict[str, str]],
 ) -> Callable[[], dict[str, Any]]:
     """Returns what a Hello says about the agent; epoch and incarnation change between sessions."""
     fixed = {
@@ -178,10 +187,10 @@ def _facts(
         "methods": sorted(methods),
         "labels": dict(config.labels),
         "capacity": config.capacity,
-        "tool_digests": digests,
     }
     return lambda: {
         **fixed,
+        "tool_digests": digests(),
         "last_session_epoch": journal.epoch,
         "incarnation": journal.incarnation,
     }

@@ -6,11 +6,13 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from opsconductor.agent import ending
-from opsconductor.agent.calls import Collected
-from opsconductor.agent.executors.base import Refused
+from opsconductor.agent.calls import Collected, judge
+from opsconductor.agent.executors.base import Outcome, Refused, StepFailure
+from opsconductor.agent.executors.waiting import boottime
 from opsconductor.agent.report import Failure, Report
 from opsconductor.agent.taking import TakingSink
 from opsconductor.rpc import failpoints
@@ -46,6 +48,8 @@ class Work:
     timeout: timedelta
     entry: Entry
     spool: Spool
+    start_by: float = inf
+    """On the boot clock: later than this it is not begun any more."""
 
 
 class Ongoing(ABC):
@@ -100,6 +104,10 @@ class Ongoing(ABC):
         return report
 
     async def _carry_out(self, work: Work, span: AttemptSpan) -> Result:
+        if boottime() > work.start_by:
+            said = "nothing was started: recording the start took longer than the start may wait"
+            outcome = Outcome("failed", error=StepFailure("START_OVERDUE", said, "retryable"))
+            return judge(work.prepared, outcome, work.spool)
         sink = self._sink(work)
         try:
             with span.child("run"):

@@ -117,7 +117,7 @@ class Spool:
         self._quota.used += taken_up.length
 
     def resume(self, stream: Stream, missing: int) -> None:
-        """Goes on behind bytes that an earlier process had taken but not stored."""
+        """Goes on behind bytes that were produced and are lost."""
         self._tails[stream].left_out += missing
 
     def remove(self) -> None:

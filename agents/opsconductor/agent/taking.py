@@ -45,6 +45,10 @@ class TakingSink:
         """Returns how many bytes of the command's own output were stored for good."""
         return self._streams[stream].passed_raw
 
+    def miss(self, stream: Stream, count: int) -> None:
+        """Notes that behind what was written this many bytes are lost."""
+        self._streams[stream].missed = count
+
     def close(self) -> None:
         """Closes its files."""
         for stream in self._streams.values():
@@ -66,6 +70,8 @@ class _TakingStream:
         self._passed = taken.passed_next if moved else taken.passed
         self.passed_raw = taken.raw_next if moved else taken.raw
         self._raw = self.passed_raw
+        self.missed = 0
+        self._failed = False
         self._skip = max(stored - self._passed, 0)
         if stored < self._passed:
             spool.resume(stream, missing=self._passed - stored)
@@ -77,12 +83,17 @@ class _TakingStream:
         await self._move(done, self._raw - self._redactor.held)
 
     async def flush(self) -> None:
-        await self._move(self._redactor.finish(), self._raw)
+        if not self._failed:
+            await self._move(self._redactor.finish(), self._raw)
+        if self.missed:
+            self._spool.resume(self._stream, missing=self.missed)
+            self.missed = 0
 
     async def _move(self, done: bytes, raw: int) -> None:
         if raw == self.passed_raw:
             return
         passed = self._passed + len(done)
+        self._failed = True
         note_taken(self._descriptor, Taken(self._passed, passed, self.passed_raw, raw))
         # Part of the move was made by an agent that was killed in the middle of it.
         skipped = min(self._skip, len(done))
@@ -90,6 +101,7 @@ class _TakingStream:
         if len(done) > skipped:
             await self._spool.write(self._stream, done[skipped:])
         self._passed, self.passed_raw = passed, raw
+        self._failed = False
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -6,7 +6,8 @@ import asyncio
 import os
 import platform
 import time
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import grpc
@@ -47,6 +48,7 @@ from opsconductor.rpc.channel import server_credentials, server_options
 from opsconductor.rpc.errors import DocumentInvalid
 from opsconductor.rpc.interceptors import server_interceptors
 from opsconductor.tool_registry.registry import Registry
+from opsconductor.tool_registry.reloading import ToolFolders
 from opsconductor.tool_registry.roots import tools_root
 from opsconductor.v1 import (
     agent_admin_service_pb2_grpc,
@@ -76,6 +78,8 @@ SERVICES = (
 
 
 STOP_GRACE = 5.0  # seconds for calls that are under way
+TOOLS_INTERVAL = timedelta(seconds=2)
+"""How often tool files are looked at; a change is taken when it is seen twice."""
 
 
 def now() -> datetime:
@@ -94,8 +98,11 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     ca = CertificateAuthority.load_or_create(
         config.authority_dir, now=now(), server=config.data_dir / "pki"
     )
-    registry = Registry.load((tools_root(), *config.tools))
+    roots = (tools_root(), *config.tools)
+    registry = Registry.load(roots)
+    folders = ToolFolders(registry, roots, settle=True)
     policy = load_policy(config.policy)
+    policy_document.require_known_tools(policy, registry.find, registry.suggest)
     tracing = Tracing.from_environment(os.environ)
     stack.callback(tracing.close)
     store = await Store.open(config.database_url, clock=now)
@@ -122,7 +129,9 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server(
         ApprovalServicer(store, engine, deciding, fleet), server
     )
-    tool_service_pb2_grpc.add_ToolServiceServicer_to_server(ToolServicer(planner), server)
+    tool_service_pb2_grpc.add_ToolServiceServicer_to_server(
+        ToolServicer(planner, lambda: folders.faults), server
+    )
     inventory = Inventory(store, planner)
     inventory_service_pb2_grpc.add_InventoryServiceServicer_to_server(
         InventoryServicer(inventory, AssetChanges(store, engine, agents, inventory)), server
@@ -155,12 +164,20 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     await server.start()
     stack.push_async_callback(server.stop, STOP_GRACE)
     stack.push_async_callback(agents.stop)
+    watching = asyncio.create_task(folders.watch(TOOLS_INTERVAL))
+    stack.push_async_callback(_end, watching)
     if store.shared:
         # First of all: from then on others go on with what was moved here.
         stack.push_async_callback(cluster.leave)
     for name in SERVICES:
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     return endpoint
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def load_policy(name: str) -> Policy:

@@ -27,7 +27,7 @@ SERVICER = ToolServicer(cast("Planner", SimpleNamespace(registry=REGISTRY)))
 
 
 @pytest.fixture
-async def stub() -> AsyncIterator[ToolServiceStub]:
+async def stub() -> AsyncIterator[Any]:
     server = grpc.aio.server()
     add_ToolServiceServicer_to_server(SERVICER, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -43,7 +43,7 @@ async def exported(stub: Any, name: str, **request: Any) -> Any:
     return json.loads(answer.document)
 
 
-async def test_every_hint_is_what_the_risk_engine_says(stub: ToolServiceStub) -> None:
+async def test_every_hint_is_what_the_risk_engine_says(stub: Any) -> None:
     listed = (await exported(stub, "MCP"))["tools"]
     functions = await exported(stub, "FUNCTIONS")
     assert [entry["name"] for entry in listed] == sorted(tool.name for tool in REGISTRY.tools)
@@ -59,7 +59,7 @@ async def test_every_hint_is_what_the_risk_engine_says(stub: ToolServiceStub) ->
         assert expected.items() <= function["annotations"].items(), entry["name"]
 
 
-async def test_an_export_is_limited_by_category_and_by_names(stub: ToolServiceStub) -> None:
+async def test_an_export_is_limited_by_category_and_by_names(stub: Any) -> None:
     windows = (await exported(stub, "MCP", category="windows"))["tools"]
     wanted = {tool.name for tool in REGISTRY.tools if tool.category == "windows"}
     assert {entry["name"] for entry in windows} == wanted

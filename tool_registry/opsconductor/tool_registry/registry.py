@@ -46,7 +46,7 @@ _STOP_WORDS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """A tool and the file it came from, for messages."""
 
     tool: Tool
@@ -65,8 +65,14 @@ class Registry:
     """Tools by name and alias; ``-``, spaces and case do not matter in names."""
 
     def __init__(self, tools: Sequence[Tool]) -> None:
-        self.tools: tuple[Tool, ...] = tuple(sorted(tools, key=lambda tool: tool.name))
-        self._by_name: Mapping[str, Tool] = {
+        self.tools: tuple[Tool, ...] = ()
+        self._by_name: Mapping[str, Tool] = {}
+        self.replace(tools)
+
+    def replace(self, tools: Sequence[Tool]) -> None:
+        """Takes other tools instead; everybody who holds this registry has them from now on."""
+        self.tools = tuple(sorted(tools, key=lambda tool: tool.name))
+        self._by_name = {
             canonical_name(name): tool for tool in self.tools for name in (*tool.aliases, tool.name)
         }
 
@@ -127,8 +133,8 @@ class Registry:
         return {tool.name: tool.digest for tool in self.tools}
 
 
-def _read_all(roots: Sequence[Path]) -> tuple[list[_Source], list[Fault]]:
-    sources: list[_Source] = []
+def _read_all(roots: Sequence[Path]) -> tuple[list[Source], list[Fault]]:
+    sources: list[Source] = []
     faults: list[Fault] = []
     checked = CheckedFiles()
     for root in roots:
@@ -137,15 +143,15 @@ def _read_all(roots: Sequence[Path]) -> tuple[list[_Source], list[Fault]]:
                 Fault(code="NO_SUCH_FOLDER", field=str(root), expected="a folder of tools")
             )
         for file in sorted(root.rglob("*.yaml")) if root.is_dir() else [root][: root.exists()]:
-            tool, found = _checked_once(file, checked)
+            tool, found = checked_once(file, checked)
             faults += found
             if tool is not None:
-                sources.append(_Source(tool, file.name))
+                sources.append(Source(tool, file.name))
     checked.save()
-    return sources, faults + _name_clashes(sources)
+    return sources, faults + name_clashes(sources)
 
 
-def _checked_once(file: Path, checked: CheckedFiles) -> tuple[Tool | None, list[Fault]]:
+def checked_once(file: Path, checked: CheckedFiles) -> tuple[Tool | None, list[Fault]]:
     """Reads a file; one that has passed before, by this code, is not checked again."""
     data = file.read_bytes()
     definition = checked.get(data)
@@ -173,8 +179,9 @@ def check_file(file: Path) -> tuple[Tool | None, list[Fault]]:
     return (None if placed else tool), placed
 
 
-def _name_clashes(sources: Sequence[_Source]) -> list[Fault]:
-    owners: dict[str, _Source] = {}
+def name_clashes(sources: Sequence[Source]) -> list[Fault]:
+    """Returns a fault for every name that two tools share."""
+    owners: dict[str, Source] = {}
     faults: list[Fault] = []
     for source in sources:
         for name in (source.tool.name, *source.tool.aliases):

@@ -72,6 +72,9 @@ class PositionedSink(Protocol):
     def position(self, stream: Stream) -> int:
         """Returns how many bytes of a command's own output were passed on for good."""
 
+    def miss(self, stream: Stream, count: int) -> None:
+        """Notes that behind what was written this many bytes are lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepFailure:

@@ -26,7 +26,11 @@ from opsconductor.agent.executors.processes import (
 )
 from opsconductor.agent.executors.run_folder import Start
 from opsconductor.agent.executors.spawn import Child, find_program, spawn
-from opsconductor.agent.executors.supervised import SupervisedCommand
+from opsconductor.agent.executors.supervised import (
+    START_WITHIN,
+    StartOverdue,
+    SupervisedCommand,
+)
 from opsconductor.agent.executors.waiting import boottime, wait_end
 from opsconductor.tool_registry.rendered import is_elevated
 
@@ -100,14 +104,18 @@ class LocalExecutor:
             path, arguments = b"/bin/sh", [b"sh", b"-c", self._prelude, b"sh", path, *arguments[1:]]
         if call.folder is not None:
             deadline = boottime() + call.timeout.total_seconds()
-            self._launch(call, call.folder, path, arguments, deadline)
+            nursery = self._launch(call, call.folder, path, arguments, deadline)
             command = SupervisedCommand(call, call.folder, self._grace, self._kill_wait)
-            return await command.follow(sink, cancel, deadline)
+            try:
+                return await command.follow(sink, cancel, deadline)
+            except StartOverdue:
+                self._nursery.abandon(nursery)
+                raise
         return await self._run_here(call, path, arguments, sink, cancel)
 
     def _launch(
         self, call: Call, folder: RunFolder, path: bytes, arguments: list[bytes], deadline: float
-    ) -> None:
+    ) -> int:
         self.warm()
         environment = local_environment(call)
         start = Start(
@@ -116,12 +124,13 @@ class LocalExecutor:
             environment=[f"{name}={text}".encode() for name, text in environment.items()],
             linger=self._linger,
             deadline=deadline,
+            start_by=boottime() + START_WITHIN,
             cgroup=self._cgroups.path_of(call.attempt_id) if self._cgroups is not None else b"",
         )
         try:
             lock = folder.prepare(start)
             try:
-                self._nursery.launch(folder.path, lock)
+                return self._nursery.launch(folder.path, lock)
             finally:
                 os.close(lock)
         except OSError as error:

@@ -39,8 +39,11 @@ class Nursery:
         if self._requests is None:
             self._start()
 
-    def launch(self, folder: Path, lock: int) -> None:
-        """Has a folder supervised; the lock travels along. Raises OSError when that cannot be."""
+    def launch(self, folder: Path, lock: int) -> int:
+        """Has a folder supervised; the lock travels along. Raises OSError when that cannot be.
+
+        Does not wait: whether it is done stands in the folder. Returns which process was asked.
+        """
         message = [os.fsencode(folder)]
         try:
             socket.send_fds(self._requests or self._start(), message, [lock])
@@ -48,6 +51,15 @@ class Nursery:
             # It was killed; what could not be sent was not begun.
             self._forget()
             socket.send_fds(self._start(), message, [lock])
+        return self._pid
+
+    def abandon(self, pid: int) -> None:
+        """Ends a process that does not do what it was asked, unless another took its place."""
+        if self._requests is None or pid != self._pid:
+            return
+        if not _is_reaped(pid):
+            os.kill(pid, signal.SIGKILL)
+        self._forget()
 
     async def close(self) -> None:
         """Lets the process end; its supervisors go on."""
@@ -81,6 +93,8 @@ class Nursery:
                 setsigmask=(),
                 setsigdef=RESTORED_SIGNALS,
             )
+        # Full only when it does not read; the agent must not stand still with it.
+        ours.setblocking(False)  # noqa: FBT003 - not ours
         self._requests = ours
         return ours
 

@@ -21,17 +21,19 @@ import fcntl
 import os
 import shutil
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from opsconductor.agent.executors.processes import ProcessId
 from opsconductor.agent.executors.supervisor import SEGMENT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from opsconductor.agent.executors.base import Stream
+
+STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 
 _TAKEN = struct.Struct("<4Q")
 
@@ -61,8 +63,8 @@ class Exit:
     code: int
     lengths: dict[Stream, int]
     """Bytes kept of each stream."""
-    lost: int = 0
-    """Bytes the disk did not take."""
+    lost: Mapping[Stream, int] = field(default_factory=dict)
+    """Bytes of each stream that the disk did not take."""
     error_number: int = 0
     """Why it could not be started; 0 when it was."""
 
@@ -78,20 +80,23 @@ class Start:
     """Seconds that output of background children is still read."""
     deadline: float
     """On the boot clock, for the agent."""
+    start_by: float
+    """On the boot clock: a supervisor that comes later lets nothing begin."""
     cgroup: bytes = b""
 
     def to_bytes(self) -> bytes:
         """Returns what the supervisor reads; no part can hold a NUL byte."""
-        times = (b"%f" % self.linger, b"%f" % self.deadline)
+        times = (b"%f" % self.linger, b"%f" % self.deadline, b"%f" % self.start_by)
         head = (self.program, self.cgroup, *times, b"%d" % len(self.arguments))
         return b"\0".join((*head, *self.arguments, *self.environment))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Start:
         """Restores it."""
-        program, cgroup, linger, deadline, count, *rest = data.split(b"\0")
+        program, cgroup, linger, deadline, start_by, count, *rest = data.split(b"\0")
         arguments, environment = rest[: int(count)], rest[int(count) :]
-        return cls(program, arguments, environment, float(linger), float(deadline), cgroup)
+        times = float(linger), float(deadline), float(start_by)
+        return cls(program, arguments, environment, *times, cgroup)
 
 
 class RunFolder:
@@ -151,7 +156,8 @@ class RunFolder:
         if kind == "errno":
             return Exit(127, {"stdout": 0, "stderr": 0}, error_number=int(numbers[0]))
         code, stdout, out_lost, stderr, err_lost = map(int, numbers)
-        return Exit(code, {"stdout": stdout, "stderr": stderr}, out_lost + err_lost)
+        lost: dict[Stream, int] = {"stdout": out_lost, "stderr": err_lost}
+        return Exit(code, {"stdout": stdout, "stderr": stderr}, lost)
 
     @property
     def trouble(self) -> str:
@@ -230,6 +236,9 @@ class RunFolders:
         folder = self.of(attempt_id)
         folder.path.mkdir(mode=0o700, exist_ok=True)
         (folder.path / "kept").write_bytes(kept)
+        # Written over in place later, so that a disk that is full by then does not matter.
+        for stream in STREAMS:
+            (folder.path / f"{stream}.taken").write_bytes(_TAKEN.pack(0, 0, 0, 0))
         return folder
 
     def kept(self, attempt_id: str) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,22 +21,35 @@ from opsconductor.agent.executors.base import (
 from opsconductor.agent.executors.cgroups import Cgroup
 from opsconductor.agent.executors.local_stop import StepTree
 from opsconductor.agent.executors.pipes import CHUNK
-from opsconductor.agent.executors.processes import Traces, step_processes
+from opsconductor.agent.executors.processes import (
+    Traces,
+    inspect,
+    send_signal,
+    step_processes,
+)
+from opsconductor.agent.executors.run_folder import STREAMS
 from opsconductor.agent.executors.spawn import refusal
-from opsconductor.agent.executors.waiting import wait_end
+from opsconductor.agent.executors.waiting import boottime, wait_end
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from opsconductor.agent.executors.base import Call, Sink, Stop, Stream
+    from opsconductor.agent.executors.processes import ProcessId
     from opsconductor.agent.executors.run_folder import Exit, RunFolder
 
-_STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
+START_WITHIN = 10.0
+"""Seconds from the request to supervise a command to the last moment it may begin."""
+
 # Only for supervisors that were killed before they opened the pipe of news.
 _LOOK_EVERY = 1.0
 _ENDING = 0.005
 _SAYS_ITS_PID_WITHIN = 5.0
 _UNHEARD = "unknown: its supervisor has not told the command's process id"
+
+
+class StartOverdue(Refused):
+    """The command was to begin long ago, has not, and never will."""
 
 
 class News:
@@ -74,17 +89,29 @@ class OutputReader:
         self._sink = sink
         self.failure: Exception | None = None
         """What the sink failed with; what came after that was dropped."""
-        self.offsets = {stream: self._position(stream, 0) for stream in _STREAMS}
+        self.offsets = {stream: self._position(stream, 0) for stream in STREAMS}
+        self._dropped = dict.fromkeys(STREAMS, 0)
         self._safe = dict(self.offsets)
 
     async def move(self) -> bool:
         """Moves what there is of each stream, up to a limit; returns whether there was any."""
         moved = False
-        for stream in _STREAMS:
+        for stream in STREAMS:
             if data := self._folder.read(stream, self.offsets[stream], CHUNK):
                 await self._write(stream, data)
                 moved = True
         return moved
+
+    def missing(self, end: Exit) -> int:
+        """Returns how many bytes were printed and not passed on, and tells the sink."""
+        total = 0
+        for stream in STREAMS:
+            unread = max(end.lengths[stream] - self.offsets[stream], 0)
+            count = end.lost.get(stream, 0) + unread + self._dropped[stream]
+            if count and isinstance(self._sink, PositionedSink):
+                self._sink.miss(stream, count)
+            total += count
+        return total
 
     async def _write(self, stream: Stream, data: bytes) -> None:
         if self.failure is None:
@@ -92,10 +119,17 @@ class OutputReader:
                 await self._sink.write(stream, data)
             except Exception as error:  # noqa: BLE001 - told in the outcome
                 self.failure = error
+                self._dropped[stream] = self.offsets[stream] - self._stored(stream) + len(data)
+        else:
+            self._dropped[stream] += len(data)
         self.offsets[stream] += len(data)
         safe = self._position(stream, self.offsets[stream])
         self._folder.forget(stream, self._safe[stream], safe)
         self._safe[stream] = safe
+
+    def _stored(self, stream: Stream) -> int:
+        sink = self._sink
+        return sink.position(stream) if isinstance(sink, PositionedSink) else self.offsets[stream]
 
     def _position(self, stream: Stream, read: int) -> int:
         if isinstance(self._sink, PositionedSink) and self.failure is None:
@@ -113,6 +147,7 @@ class SupervisedCommand:
         self._folder = folder
         self._grace = grace
         self._kill_wait = kill_wait
+        self._begun = False
 
     async def follow(self, sink: Sink, cancel: asyncio.Event, deadline: float) -> Outcome:
         """Moves output until the command has ended or is stopped, and returns its outcome.
@@ -123,11 +158,11 @@ class SupervisedCommand:
         news = News(self._folder)
         ended = asyncio.create_task(self._until_the_end(reader, news))
         try:
-            if self._folder.is_over():
+            if self._is_over():
                 await ended
             what = await wait_end(ended, cancel, deadline)
             if what != "ended":
-                return await self._stop(ended, what)
+                return await self._stop(ended, what, reader)
             ended.result()
             return await self._judge(reader)
         finally:
@@ -139,16 +174,36 @@ class SupervisedCommand:
                 cgroup.remove()
 
     async def _until_the_end(self, reader: OutputReader, news: News) -> None:
-        while not self._folder.is_over():
+        while not self._is_over():
             while await reader.move():
                 pass
-            if not self._folder.is_over():
+            if not self._is_over():
                 await news.wait()
         while await reader.move():
             pass
 
-    async def _stop(self, ended: asyncio.Task[None], why: Stop) -> Outcome:
+    def _is_over(self) -> bool:
+        return self._folder.is_over() or self._is_overdue()
+
+    def _is_overdue(self) -> bool:
+        """Whether it has not begun in time; a supervisor that could still let it begin is ended."""
+        if self._begun:
+            return False
+        # The clock first: a supervisor looks at it after it has recorded itself.
+        late = boottime() - self._folder.start.start_by
+        self._begun = self._has_begun
+        if late <= 0 or self._begun:
+            return False
+        if (pids := self._folder.pids) is None:
+            return True
+        if late > _SAYS_ITS_PID_WITHIN:
+            _kill(pids.supervisor)
+        return late > 2 * _SAYS_ITS_PID_WITHIN
+
+    async def _stop(self, ended: asyncio.Task[None], why: Stop, reader: OutputReader) -> Outcome:
         traces = await self._traces(ended)
+        if self._never_began:
+            raise self._refused(Outcome.not_begun(self._call, why))
         tree = StepTree(traces, self._cgroup)
         survivors = await tree.stop(self._grace, self._kill_wait)
         tree.reap()
@@ -160,15 +215,23 @@ class SupervisedCommand:
         if end is not None and end.error_number:
             raise _not_started(self._folder, end)
         code = end.code if end is not None else None
+        if end is not None:
+            reader.missing(end)
         return Outcome.stopped(self._call, why, exit_code=code, survivors=survivors)
 
     async def _traces(self, ended: asyncio.Task[None]) -> Traces:
-        """Returns what the command's processes are known by, waiting for it to have begun."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SAYS_ITS_PID_WITHIN):
-                while not self._has_begun and not ended.done():  # noqa: ASYNC110 - a file
-                    await asyncio.sleep(_ENDING)
+        """Returns what the command's processes are known by, when it has begun or never will."""
+        while not self._has_begun and not ended.done():  # noqa: ASYNC110 - a file
+            await asyncio.sleep(_ENDING)
         return self._known_by
+
+    @property
+    def _never_began(self) -> bool:
+        """Whether no supervisor let it begin, when nothing is under way any more."""
+        end = self._folder.exit
+        if end is not None:
+            return end.error_number == errno.ETIMEDOUT
+        return self._folder.pids is None
 
     @property
     def _has_begun(self) -> bool:
@@ -187,29 +250,53 @@ class SupervisedCommand:
         return Cgroup(Path(name)) if name else None
 
     async def _judge(self, reader: OutputReader) -> Outcome:
+        if self._never_began:
+            raise self._not_begun()
         end = self._folder.exit
         if end is None:
             return await self._lost()
         if end.error_number:
             raise _not_started(self._folder, end)
         outcome = Outcome.ended(self._call, end.code)
-        missing = sum(end.lengths[stream] - reader.offsets[stream] for stream in _STREAMS)
-        if reader.failure is None and not end.lost and not missing:
+        missing = reader.missing(end)
+        if reader.failure is None and not missing:
             return outcome
-        why = reader.failure or f"{missing + end.lost} bytes are missing; was the disk full?"
-        message = f"the command ended, but its output could not be stored: {why}"
+        why = reader.failure or "was the disk full?"
+        message = f"the command ended, but {missing} bytes of its output are lost: {why}"
         return replace(outcome, error=StepFailure("OUTPUT_LOST", message, "non_retryable"))
 
     async def _lost(self) -> Outcome:
         """Returns the outcome of a command whose supervisor is gone without a record of its end."""
         left = await asyncio.to_thread(step_processes, self._known_by)
         message = "the command's supervisor was killed while it ran; its end was not seen"
-        if self._folder.pids is None:
-            message = "the command's supervisor was killed before it recorded that it let it begin"
         if self._folder.trouble:
             message = f"the command's supervisor failed: {self._folder.trouble}"
         outcome = Outcome.lost(self._call, "SUPERVISOR_DIED", message)
         return replace(outcome, survivors=tuple(map(str, left)))
+
+    def _not_begun(self) -> Refused:
+        why = "was killed before it let it begin"
+        if self._folder.trouble:
+            why = f"failed before it let it begin: {self._folder.trouble}"
+        elif self._came_late:
+            why = f"did not let it begin within {START_WITHIN:g} s"
+        message = f"nothing was started: the command's supervisor {why}"
+        error = StepFailure("SUPERVISOR_FAILED", message, "retryable")
+        return self._refused(Outcome("failed", error=error))
+
+    def _refused(self, outcome: Outcome) -> Refused:
+        return StartOverdue(outcome) if self._came_late else Refused(outcome)
+
+    @property
+    def _came_late(self) -> bool:
+        """Whether a supervisor that lives has not let it begin, or did not because it was late."""
+        return self._folder.exit is not None or self._folder.is_supervised()
+
+
+def _kill(supervisor: ProcessId) -> None:
+    info = inspect(supervisor.pid)
+    if info is not None and info.started == supervisor.started:
+        send_signal(info, signal.SIGKILL)
 
 
 def _not_started(folder: RunFolder, end: Exit) -> Refused:

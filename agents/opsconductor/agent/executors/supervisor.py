@@ -9,6 +9,7 @@ ended. What stands in the folder is described in ``run_folder.py``.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import select
@@ -132,7 +133,7 @@ class Supervisor:
         self._points.hit("shim.after_lock")
         # Whatever the command leaves behind becomes a child of this process, where it is found.
         _libc.prctl(_SUBREAPER, 1, 0, 0, 0)
-        program, cgroup, linger, _, count, *rest = self._read("start").split(b"\0")
+        program, cgroup, linger, _, start_by, count, *rest = self._read("start").split(b"\0")
         arguments, variables = rest[: int(count)], rest[int(count) :]
         environment = dict(item.split(b"=", 1) for item in variables)
         self._news = os.open(f"{self._folder}/news", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -140,6 +141,11 @@ class Supervisor:
         self._write("exit.new", "")
         # Without this record nothing has begun.
         self._record("record", _identity(os.getpid()), durably=False)
+        # Only now: an agent that sees no record by then may rely on it that nothing begins.
+        if time.clock_gettime(time.CLOCK_BOOTTIME) > float(start_by):
+            self._record("exit", f"errno {errno.ETIMEDOUT}")
+            self._tell()
+            return
         self._points.hit("shim.record.after_rename_before_release")
         try:
             pid, pipes = spawn(program, arguments, environment)

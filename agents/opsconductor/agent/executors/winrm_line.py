@@ -30,7 +30,13 @@ foreach ($parameter in $call.parameters.PSObject.Properties) {
     $named[$parameter.Name] = $parameter.Value
 }
 $global:LASTEXITCODE = 0
-try { & ([ScriptBlock]::Create($call.script)) @named }
+try {
+    & ([ScriptBlock]::Create($call.script)) @named 3>&1 | ForEach-Object {
+        if ($_ -is [Management.Automation.WarningRecord]) {
+            [Console]::Error.WriteLine('WARNING: ' + $_.Message)
+        } else { $_ }
+    }
+}
 catch {
     [Console]::Error.WriteLine($_.Exception.Message)
     [Console]::Error.WriteLine($_.InvocationInfo.PositionMessage)
@@ -38,7 +44,10 @@ catch {
 }
 exit $global:LASTEXITCODE
 """
-"""Reads the call from standard input and runs it with its parameters bound by name."""
+"""Reads the call from standard input and runs it with its parameters bound by name.
+
+Warnings go to standard error: powershell.exe writes them to standard output, into the JSON.
+"""
 
 _POWERSHELL = "powershell.exe"
 _OPTIONS = ("-NoLogo", "-NoProfile", "-NonInteractive", "-OutputFormat", "Text")

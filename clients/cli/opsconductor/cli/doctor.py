@@ -19,12 +19,13 @@ from opsconductor.cli.session import session_of
 from opsconductor.rpc.errors import OpsConductorError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from opsconductor.cli.session import Session
     from opsconductor.client.context import Context
     from opsconductor.v1.agent_admin_service_pb2 import Agent, SafeMode
+    from opsconductor.v1.plan_service_pb2 import Fault
 
 _SKEW_SECONDS = 30.0
 """Clocks that differ by more make certificates and approvals fail at their edges."""
@@ -166,11 +167,13 @@ def _orchestrators(context: Context) -> Iterator[Check]:
             try:
                 answer = client.list_agents()
                 agents = list(answer.agents)
+                faults = client.list_tools().file_faults
             except OpsConductorError as error:
                 silent.append((endpoint, error.message))
                 continue
         took = (time.monotonic() - began) * 1000
         yield Check("orchestrator", "ok", f"{endpoint} answers in {took:.0f} ms")
+        yield from _tool_files(faults)
         if answer.HasField("safe_mode"):
             yield Check("store", "missing", *_trust(answer.safe_mode))
     for endpoint, why in silent:
@@ -181,6 +184,15 @@ def _orchestrators(context: Context) -> Iterator[Check]:
         yield Check("orchestrator", state, f"{endpoint}: {why}", remedy)
     if agents is not None:
         yield from _agents(agents)
+
+
+def _tool_files(faults: Iterable[Fault]) -> Iterator[Check]:
+    """Tells of changed tool files that the orchestrator could not take."""
+    from opsconductor.cli.preview import fault_text
+
+    remedy = "opsctl tools check FILE; the definition from before the change is in use"
+    for fault in faults:
+        yield Check("tool file", "absent", fault_text(fault), remedy)
 
 
 def _trust(mode: SafeMode) -> tuple[str, str]:

@@ -84,6 +84,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The agent's clock differs from the orchestrator's by more than certificates tolerate."""
     ERROR_REASON_STORE_REGRESSED: _ErrorReason.ValueType  # 30
     """The store is older than what an agent has already seen; nothing is granted to it until an operator confirms."""
+    ERROR_REASON_ASSET_EXISTS: _ErrorReason.ValueType  # 31
+    """The inventory has an asset of this name already."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names why a call was refused; travels as google.rpc.ErrorInfo.reason without the prefix
@@ -152,4 +154,6 @@ ERROR_REASON_CLOCK_SKEW: ErrorReason.ValueType  # 29
 """The agent's clock differs from the orchestrator's by more than certificates tolerate."""
 ERROR_REASON_STORE_REGRESSED: ErrorReason.ValueType  # 30
 """The store is older than what an agent has already seen; nothing is granted to it until an operator confirms."""
+ERROR_REASON_ASSET_EXISTS: ErrorReason.ValueType  # 31
+"""The inventory has an asset of this name already."""
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

@@ -173,19 +173,25 @@ class ListToolsResponse(google.protobuf.message.Message):
 
     TOOLS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILE_FAULTS_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Set when there are more."""
     @property
     def tools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tool]:
         """The tools, without definitions."""
 
+    @property
+    def file_faults(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[opsconductor.v1.plan_service_pb2.Fault]:
+        """Mistakes in changed tool files; the definitions from before the change are in use."""
+
     def __init__(
         self,
         *,
         tools: collections.abc.Iterable[Global___Tool] | None = ...,
         next_page_token: builtins.str = ...,
+        file_faults: collections.abc.Iterable[opsconductor.v1.plan_service_pb2.Fault] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "tools", b"tools"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["file_faults", b"file_faults", "next_page_token", b"next_page_token", "tools", b"tools"]) -> None: ...
 
 Global___ListToolsResponse: typing_extensions.TypeAlias = ListToolsResponse
 

@@ -10,10 +10,10 @@ from opsconductor.orchestrator.domain.plan import MAX_STEPS
 from opsconductor.orchestrator.domain.policy import DEFAULT_POLICY, HIGHEST_LEVEL, Policy, Rule
 from opsconductor.orchestrator.domain.risk import LEVELS
 from opsconductor.orchestrator.domain.section import Section
-from opsconductor.rpc.errors import DocumentInvalid
+from opsconductor.rpc.errors import DocumentInvalid, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _EXPIRY_BOUNDS = (timedelta(minutes=1), timedelta(days=90))
 _KEYS = (
@@ -53,6 +53,26 @@ def read_policy(document: Mapping[str, Any], lines: Mapping[str, int] | None = N
     if findings.faults:
         raise DocumentInvalid("The policy has faults.", faults=findings.all_faults())
     return policy
+
+
+def require_known_tools(
+    policy: Policy, find: Callable[[str], object | None], suggest: Callable[[str], Sequence[str]]
+) -> None:
+    """Raises DocumentInvalid when a rule names a tool nobody has: it would never hold."""
+    faults = [
+        Fault(
+            code="UNKNOWN_TOOL",
+            field=f"rules.{rule.name}.tools",
+            found=tool,
+            expected="a tool's name" + (f"; did you mean {near[0]}?" if near else ""),
+        )
+        for rule in policy.rules
+        for tool in rule.tools
+        if find(tool) is None
+        for near in [suggest(tool)]
+    ]
+    if faults:
+        raise DocumentInvalid("The policy has faults.", faults=faults)
 
 
 def _rules(section: Section) -> tuple[Rule, ...]:

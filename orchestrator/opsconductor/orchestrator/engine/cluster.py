@@ -131,7 +131,6 @@ class Cluster:
             # Frozen, or without a store: the others may have been as well.
             self._steady_since = asked
         self._steady_since = min(self._steady_since, asked)
-        lapsed = not replica.may_act()
         sessions = self._sessions_now()
         changes = self._changes(sessions)
         version = self._store.version + len(changes)
@@ -141,6 +140,9 @@ class Cluster:
             await self._start_anew()
             return
         self._published, self._asked = sessions, asked
+        # Only now: it may also have run out while the store was asked. What came up then, timers
+        # above all, was let pass.
+        lapsed = not replica.may_act()
         replica.renewed(asked)
         if lapsed:
             for execution_id in self._engine.moving():

@@ -25,6 +25,7 @@ from opsconductor.orchestrator.engine.memory import Memory
 from opsconductor.orchestrator.engine.replica import Replica
 from opsconductor.orchestrator.engine.starts import Starts
 from opsconductor.orchestrator.engine.timers import Timers
+from opsconductor.orchestrator.engine.turns import Turns
 from opsconductor.orchestrator.engine.waiting import Waiting
 from opsconductor.orchestrator.engine.work import Trouble, Work
 from opsconductor.orchestrator.store.base import SequenceConflict
@@ -79,6 +80,9 @@ class Engine:
         self._work = Work()
         self._doubts = Doubts(self._work, self._memory, self._go_on)
         self._starts = Starts(store, self, self._memory, self._work, clock)
+        self._turns = Turns(
+            *(self, self._memory, self._timers, self.waiting, fleet, self._wake_placement, clock)
+        )
 
     # Life
 
@@ -87,8 +91,9 @@ class Engine:
         if not self._replica.shared:
             for execution_id in await self._memory.expect(self._fleet.members()):
                 self._adopt(await self._memory.find(execution_id), self._clock())
-        self._work.go_on_with(self._run_deadlines())
-        self._work.go_on_with(self._run_placement())
+        self._work.go_on_with(self._turns.give_by_time())
+        self._work.go_on_with(self._turns.give_by_room())
+        self._work.go_on_with(self._turns.look_through())
         for execution_id in sorted({*self._memory.moving, *self._memory.resting}):
             await self.advance(execution_id)
 
@@ -378,20 +383,3 @@ class Engine:
     async def _go_on(self, actor: Actor, turn: Collection[str] | None = None) -> Execution:
         async with actor.lock:
             return await self._decide(actor, None, turn)
-
-    async def _run_deadlines(self) -> None:
-        """Asks executions again when one of their times has come."""
-        while True:
-            execution_id = await self._timers.next()
-            if actor := self._memory.moving.get(execution_id):
-                actor.timer = None
-            await self.advance(execution_id)
-
-    async def _run_placement(self) -> None:
-        """Places everything that waits, fairly over all executions, whenever something is free."""
-        while True:
-            await self._wake_placement.wait()
-            self._wake_placement.clear()
-            turns = self.waiting.next_turns(self._fleet, self._clock())
-            # Together: what is granted at one time is written at one time.
-            await asyncio.gather(*(self.advance(name, steps) for name, steps in turns.items()))

@@ -18,10 +18,11 @@ from opsconductor.v1 import tool_service_pb2 as pb
 from opsconductor.v1 import tool_service_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from opsconductor.orchestrator.engine.planning import Planner
     from opsconductor.orchestrator.servicers.call import Context
+    from opsconductor.rpc.errors import Fault
     from opsconductor.tool_registry.model import Tool
     from opsconductor.tool_registry.risk import CallRisk
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 class ToolServicer(pb_grpc.ToolServiceServicer):
     """Shows the tool registry."""
 
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, planner: Planner, broken: Callable[[], Sequence[Fault]] = tuple) -> None:
+        """Takes where to ask for the mistakes of tool files that could not be taken."""
         self._planner = planner
+        self._broken = broken
 
     async def List(  # noqa: N802
         self, request: pb.ListToolsRequest, context: Context
@@ -46,7 +49,9 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
         ]
         more = tools[size - 1].name if len(tools) > size else ""
         return pb.ListToolsResponse(
-            tools=[_tool(tool) for tool in tools[:size]], next_page_token=more
+            tools=[_tool(tool) for tool in tools[:size]],
+            next_page_token=more,
+            file_faults=wire.faults(self._broken()),
         )
 
     async def Get(  # noqa: N802

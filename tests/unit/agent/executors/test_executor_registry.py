@@ -22,8 +22,6 @@ from opsconductor.rpc.errors import PermissionDenied, StoreUnavailable
 from opsconductor.tool_registry.rendered import ArgvCommand, InternalCall, Rendered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opsconductor.agent.executors.base import Stream
 
 

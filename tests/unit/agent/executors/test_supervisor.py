@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
@@ -11,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.places import Place, marked_processes, new_attempt, until
+from opsconductor.agent.executors import local, supervised
 from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.nursery import Nursery
 from opsconductor.agent.executors.run_folder import RunFolders
 from opsconductor.agent.executors.supervisor import Output
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+    from opsconductor.agent.executors.base import Outcome
 
 
 @pytest.fixture
@@ -133,6 +138,123 @@ def test_output_the_disk_does_not_take_is_counted_and_nothing_follows_it(
     os.close(read)
     assert (output.written, output.lost, output.ended) == (4, 9, True)
     assert (tmp_path / "stdout.0").read_bytes() == b"kept"
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a start be overdue early."""
+    monkeypatch.setattr(local, "START_WITHIN", 0.5)
+    monkeypatch.setattr(supervised, "_SAYS_ITS_PID_WITHIN", 0.5)
+
+
+@pytest.fixture
+def armed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Arms a crash point of the supervisors to come."""
+
+    def arm(setting: str) -> None:
+        monkeypatch.setenv("OPSCONDUCTOR_FAILPOINTS", "1")
+        monkeypatch.setenv("OPSCONDUCTOR_FAILPOINT", setting)
+
+    return arm
+
+
+def _told(outcome: Outcome) -> tuple[str, str, str]:
+    return outcome.state, outcome.effects, outcome.error.code if outcome.error else ""
+
+
+@pytest.mark.usefixtures("soon")
+async def test_what_a_nursery_that_stands_still_was_asked_never_begins(
+    place: Place, executor: LocalExecutor, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    await place.argv("true")
+    stuck = _nursery_pid(executor)
+    os.kill(stuck, signal.SIGSTOP)
+    outcome = await place.argv("touch", str(ledger))
+    assert _told(outcome) == ("failed", "none", "SUPERVISOR_FAILED")
+    await until(lambda: _is_dead(stuck))
+    assert not ledger.exists()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_nursery_that_stood_still_is_replaced(
+    place: Place, executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.argv("true")
+    stuck = _nursery_pid(executor)
+    os.kill(stuck, signal.SIGSTOP)
+    await place.argv("true")
+    monkeypatch.setattr(local, "START_WITHIN", 60.0)
+    assert (await place.argv("true")).exit_code == 0
+    assert _nursery_pid(executor) != stuck
+
+
+async def test_a_supervisor_that_comes_late_lets_nothing_begin(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "START_WITHIN", -1.0)
+    monkeypatch.setattr(Nursery, "abandon", lambda *_: None)
+    ledger, attempt = tmp_path / "ledger", new_attempt()
+    outcome = await place.argv("touch", str(ledger), attempt_id=attempt)
+    assert _told(outcome) == ("failed", "none", "SUPERVISOR_FAILED")
+    folder = RunFolders(tmp_path / "runs").of(attempt)
+    await until(lambda: folder.exit is not None and not folder.is_supervised())
+    assert folder.exit is not None
+    assert folder.exit.error_number == errno.ETIMEDOUT
+    assert not ledger.exists()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_supervisor_that_stands_still_is_ended_and_its_command_is_unknown(
+    place: Place, tmp_path: Path, armed: Callable[[str], None]
+) -> None:
+    armed("shim.record.after_rename_before_release:stop")
+    ledger, attempt = tmp_path / "ledger", new_attempt()
+    outcome = await place.argv("touch", str(ledger), attempt_id=attempt)
+    assert _told(outcome) == ("unknown", "possible", "SUPERVISOR_DIED")
+    assert not RunFolders(tmp_path / "runs").of(attempt).is_supervised()
+    assert not ledger.exists()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_cancel_while_the_nursery_stands_still_does_nothing_for_certain(
+    place: Place, executor: LocalExecutor, tmp_path: Path
+) -> None:
+    ledger, attempt = tmp_path / "ledger", new_attempt()
+    await place.argv("true")
+    os.kill(_nursery_pid(executor), signal.SIGSTOP)
+    running = asyncio.create_task(place.argv("touch", str(ledger), attempt_id=attempt))
+    await until(RunFolders(tmp_path / "runs").of(attempt).is_supervised)
+    place.cancel.set()
+    assert _told(await running) == ("cancelled", "none", "CANCELLED")
+    assert not ledger.exists()
+
+
+@pytest.mark.parametrize("point", ["shim.after_lock", "shim.record.before_rename"])
+async def test_a_supervisor_killed_before_its_record_has_let_nothing_begin(
+    place: Place, tmp_path: Path, armed: Callable[[str], None], point: str
+) -> None:
+    armed(f"{point}:kill9")
+    outcome = await place.argv("touch", str(tmp_path / "ledger"))
+    assert _told(outcome) == ("failed", "none", "SUPERVISOR_FAILED")
+    assert not (tmp_path / "ledger").exists()
+
+
+async def test_an_agent_does_not_stand_still_with_its_nursery(
+    executor: LocalExecutor, tmp_path: Path
+) -> None:
+    executor.warm()
+    os.kill(_nursery_pid(executor), signal.SIGSTOP)
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+
+    def ask_again_and_again() -> None:
+        while executor._nursery.launch(tmp_path, lock):
+            pass
+
+    with pytest.raises(BlockingIOError):
+        ask_again_and_again()
+    os.close(lock)
+    os.kill(_nursery_pid(executor), signal.SIGKILL)
 
 
 def _is_dead(pid: int) -> bool:

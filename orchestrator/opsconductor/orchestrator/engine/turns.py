@@ -1,0 +1,103 @@
+"""Turns: who is to move on because a time has come, because there is room, or was overlooked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from opsconductor.orchestrator.domain.advance import advance, next_deadline
+from opsconductor.orchestrator.domain.place import ready_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from opsconductor.orchestrator.engine.actor import Actor
+    from opsconductor.orchestrator.engine.engine import Engine
+    from opsconductor.orchestrator.engine.fleet import Fleet
+    from opsconductor.orchestrator.engine.memory import Memory
+    from opsconductor.orchestrator.engine.timers import Timers
+    from opsconductor.orchestrator.engine.waiting import Waiting
+
+LOG = logging.getLogger(__name__)
+
+LOOK_THROUGH = 5.0  # seconds
+LOOKED_AT_ONCE = 500
+GRACE = timedelta(seconds=2)
+"""What has been due for less is just being done."""
+
+
+class Turns:
+    """Asks executions to move on that nobody else asks."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        memory: Memory,
+        timers: Timers,
+        waiting: Waiting,
+        fleet: Fleet,
+        room: asyncio.Event,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Takes an event that is set when there may be room for what waits."""
+        self._engine = engine
+        self._memory = memory
+        self._timers = timers
+        self._waiting = waiting
+        self._fleet = fleet
+        self._room = room
+        self._clock = clock
+        self._looked_at = 0
+
+    async def give_by_time(self) -> None:
+        """Asks executions again when one of their times has come."""
+        while True:
+            execution_id = await self._timers.next()
+            if actor := self._memory.moving.get(execution_id):
+                actor.timer = None
+            await self._engine.advance(execution_id)
+
+    async def give_by_room(self) -> None:
+        """Places everything that waits, fairly over all executions, whenever something is free."""
+        while True:
+            await self._room.wait()
+            self._room.clear()
+            turns = self._waiting.next_turns(self._fleet, self._clock())
+            # Together: what is granted at one time is written at one time.
+            await asyncio.gather(
+                *(self._engine.advance(name, steps) for name, steps in turns.items())
+            )
+
+    async def look_through(self) -> None:
+        """Finds executions that could go on and wait for nothing; there should be none."""
+        while True:
+            await asyncio.sleep(LOOK_THROUGH)
+            for execution_id in self.overlooked():
+                LOG.warning("execution %s was overlooked and goes on now", execution_id)
+                self._engine.look_again(execution_id)
+
+    def overlooked(self) -> list[str]:
+        """Returns which of the next executions could go on although nothing will ask them to."""
+        actors = list(self._memory.moving.values())
+        # Not all at once where thousands wait: the next looks get to the rest.
+        self._looked_at %= max(len(actors), 1)
+        turn = actors[self._looked_at :][:LOOKED_AT_ONCE]
+        self._looked_at += LOOKED_AT_ONCE
+        now = self._clock()
+        return [actor.state.execution_id for actor in turn if self._is_overlooked(actor, now)]
+
+    def _is_overlooked(self, actor: Actor, now: datetime) -> bool:
+        state, due = actor.state, now - GRACE
+        if actor.lock.locked() or not self._engine.moves(state.execution_id):
+            return False
+        if actor.timer is not None and actor.timer <= due:
+            return True
+        later = next_deadline(state, now)
+        if later is not None and (actor.timer is None or actor.timer > later):
+            return True
+        if ready_steps(state, due) and not self._waiting.of(state.execution_id).steps:
+            return True
+        return bool(advance(state, due))
