@@ -2,7 +2,7 @@
 
 A tool counts as run for real when a case in tests/tools_live/cases uses it and expects it to work;
 `make tools-live` carries these cases out. All others are tested to the wire: their examples say
-exactly what they render to, and their parsers are tried on recorded output.
+exactly what they render to, and their parsers are tried on answers of the shape programs give.
 """
 
 from __future__ import annotations

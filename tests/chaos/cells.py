@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chaos.world import World
 
 REACHED_WITHIN = 8.0
+ONLINE_WITHIN = 20.0
 
 
 @dataclass(frozen=True)
@@ -109,4 +110,12 @@ def arm(world: World, cell: Cell) -> None:
     if cell.where == "agent":
         service = world.places["local"].service
     service.kill9()
+    if cell.where == "agent":
+        wait_until(lambda: "local" not in world.online(), 2.0)
     service.start(cell.setting)
+    if cell.where == "agent" and cell.point not in AT_START:
+        # Else the other agent has done all the round's plans before this one is there.
+        wait_until(
+            lambda: service.has_fired or not service.alive or "local" in world.online(),
+            ONLINE_WITHIN,
+        )

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 @cache
 def _engine() -> tuple[sqlite3.Connection, Engine]:
-    raw = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    # A statement that is kept and asks json_each crashes SQLite once the database was put back.
+    raw = sqlite3.connect(
+        ":memory:", check_same_thread=False, isolation_level=None, cached_statements=0
+    )
     engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
     event.listen(engine, "begin", _begin)
     return raw, engine

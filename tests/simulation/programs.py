@@ -28,13 +28,15 @@ from opsconductor.orchestrator.engine.engine import Engine
 from opsconductor.orchestrator.engine.fleet import Fleet
 from opsconductor.orchestrator.engine.history import History
 from opsconductor.orchestrator.engine.listeners import Listeners
+from opsconductor.orchestrator.engine.marking import Marking
 from opsconductor.orchestrator.engine.neighbours import Neighbours
 from opsconductor.orchestrator.engine.planning import Planner
 from opsconductor.orchestrator.engine.replica import Replica
 from opsconductor.orchestrator.engine.submission import Submission, Submissions
 from opsconductor.orchestrator.servicers.agent_servicer import AgentServicer
+from opsconductor.orchestrator.store.mark import Mark
 from opsconductor.orchestrator.store.store import Store
-from simulation.disk import Disk, Folder, Runs
+from simulation.disk import Disk, DiskSlots, Folder, Runs
 from simulation.network import Server
 from simulation.virtual_loop import PROCESS, Process
 
@@ -108,6 +110,8 @@ class Orchestrator:
     ) -> None:
         self.name = name
         self.machine = Machine(loop)
+        self.slots = DiskSlots()
+        """The file in its data directory; no restore of the database touches it."""
         self.process: Process | None = None
         self.ready = False
         self.lives = 0
@@ -161,6 +165,7 @@ class Orchestrator:
         engine = Engine(store, fleet, listeners, clock, replica=replica)
         agents = Agents(store, fleet, engine, clock)
         await agents.load()
+        await Marking(store, agents.restoring, engine, Mark(self.slots)).start()
         planner = Planner(store, self._registry, self._policy, fleet, clock)
         self.fleet, self.engine, self.agents = fleet, engine, agents
         self.submissions = Submissions(store, planner, engine, clock)

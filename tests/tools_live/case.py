@@ -1,4 +1,4 @@
-"""One real use of a tool: the call, what must be true of its answer, and of the host before and after.
+"""One real use of a tool: the call, and what must be true of its answer and of the host.
 
 Cases stand in ``cases/CATEGORY.yaml``, one list a file::
 

@@ -1,7 +1,7 @@
 """A real Debian host with systemd, OpenSSH and containers to use tools on, in namespaces.
 
-The root is made once by debootstrap (about two minutes) and kept in the user's cache; each boot takes
-seconds and forgets every change. It needs root and changes nothing of this machine.
+The root is made once by debootstrap (about two minutes) and kept in the user's cache; each boot
+takes seconds and forgets every change. It needs root and changes nothing of this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-MIRROR = "http://deb.debian.org/debian"
 SUITE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "sudo", "procps"),
@@ -31,7 +30,10 @@ PACKAGES = (
     *("busybox-static", "tini", "docker.io", "netcat-openbsd", "bind9-host", "dnsutils"),
     *("traceroute", "mtr-tiny", "iputils-tracepath", "apt-utils", "gawk", "collectd-core"),
 )
-NEAR, FAR = "10.77.64.1", "10.77.64.2"
+RUN = os.getpid() % 250 + 1
+LINK = f"opsc-lab{RUN}"
+"""This machine's end of the link; each run has one of its own."""
+NETWORK = f"10.77.{RUN}"
 BOOT_SECONDS = 60
 _IN_ROOT = (
     *("unshare", "--mount", "--pid", "--fork", "--propagation", "private", "sh", "-euc"),
@@ -77,7 +79,7 @@ def make() -> None:
     root = root_folder()
     shutil.rmtree(root, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)
-    _run("debootstrap", "--variant=minbase", SUITE, str(root), MIRROR)
+    _run("debootstrap", "--variant=minbase", SUITE, str(root))
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")  # nothing starts in the root before it is booted
     policy.chmod(0o755)
@@ -115,13 +117,13 @@ def booted(folder: Path) -> Iterator[Lab]:
         init = _child_of(process, folder / "lab.log")
         _join_network(init)
         host_key = _let_in(init, key)
-        yield Lab(FAR, key, host_key)
+        yield Lab(f"{NETWORK}.2", key, host_key)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         log.close()
-        subprocess.run(["ip", "link", "delete", "opsc-lab"], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "delete", LINK], check=False, capture_output=True)
 
 
 def _recipe() -> str:
@@ -156,13 +158,11 @@ def _child_of(process: subprocess.Popen[bytes], log: Path) -> int:
 
 
 def _join_network(init: int) -> None:
-    _run(
-        "ip", "link", "add", "opsc-lab", "type", "veth", "peer", "name", "eth0", "netns", str(init)
-    )
-    _run("ip", "addr", "add", f"{NEAR}/30", "dev", "opsc-lab")
-    _run("ip", "link", "set", "opsc-lab", "up")
+    _run("ip", "link", "add", LINK, "type", "veth", "peer", "name", "eth0", "netns", str(init))
+    _run("ip", "addr", "add", f"{NETWORK}.1/30", "dev", LINK)
+    _run("ip", "link", "set", LINK, "up")
     inside = ("nsenter", "--target", str(init), "--net")
-    _run(*inside, "ip", "addr", "add", f"{FAR}/30", "dev", "eth0")
+    _run(*inside, "ip", "addr", "add", f"{NETWORK}.2/30", "dev", "eth0")
     _run(*inside, "ip", "link", "set", "eth0", "up")
 
 
@@ -171,8 +171,9 @@ def _let_in(init: int, key: Path) -> str:
     inside = ("nsenter", "--target", str(init), "--mount", "--pid", "--net", "--uts", "--ipc")
     public = key.with_suffix(".pub").read_text()
     script = (
-        "for home in /root /home/opsadmin /home/guest; do mkdir -p $home/.ssh; cat >$home/.ssh/authorized_keys <<X\n"
-        f"{public}X\nchown -R $(stat -c %u:%g $home) $home/.ssh; chmod 700 $home/.ssh; done\n"
+        "for home in /root /home/opsadmin /home/guest; do mkdir -p $home/.ssh\n"
+        f"cat >$home/.ssh/authorized_keys <<X\n{public}X\n"
+        "chown -R $(stat -c %u:%g $home) $home/.ssh; chmod 700 $home/.ssh; done\n"
     )
     _run(*inside, "sh", "-eu", "-c", script)
     known = _run(*inside, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").rsplit(" ", 1)[0]
@@ -182,7 +183,7 @@ def _let_in(init: int, key: Path) -> str:
             [
                 *("ssh", "-i", str(key), "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes"),
                 *("-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=2"),
-                *(f"root@{FAR}", "systemctl is-system-running --wait"),
+                *(f"root@{NETWORK}.2", "systemctl is-system-running --wait"),
             ],
             check=False,
             capture_output=True,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from opsconductor.tool_registry.expressions import evaluate_bool
+from tools_live import lab as labs
 
 if TYPE_CHECKING:
     from helpers.stack import Stack
@@ -34,7 +35,7 @@ class Place:
     _credentials: dict[str, Any] = field(default_factory=dict)
 
     def add_lab(self, lab: Lab) -> None:
-        """Makes the booted host known: as root, by a user who may use sudo, and by one who may not."""
+        """Makes the booted host known: as root, as one who may use sudo, as one who may not."""
         if "lab" in self.hosts:
             return
         for name, username in (
@@ -53,6 +54,7 @@ class Place:
                 service_manager="systemd",
             )
             self.hosts[name] = lab
+        self.variables |= {"LAB_LINK": labs.LINK, "LAB_NETWORK": f"{labs.NETWORK}.0/30"}
 
     def add_login(self, reference: str, **entry: Any) -> None:
         """Adds an entry to the agent's own store of logins."""

@@ -100,7 +100,7 @@ def _with_output(running: Report, spool: Spool) -> Report:
 
 
 def _noting_cut(error: Failure | None, spool: Spool) -> Failure | None:
-    if error is None or not spool.dropped:
+    if error is None or not spool.dropped or error.code == "OUTPUT_LOST":
         return error
     note = f"{error.message} (of its output {spool.dropped} bytes were left out)"
     return replace(error, message=note)

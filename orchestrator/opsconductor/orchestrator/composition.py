@@ -28,6 +28,7 @@ from opsconductor.orchestrator.engine.fleet import Fleet
 from opsconductor.orchestrator.engine.history import History
 from opsconductor.orchestrator.engine.inventory import Inventory
 from opsconductor.orchestrator.engine.listeners import Listeners
+from opsconductor.orchestrator.engine.marking import Marking
 from opsconductor.orchestrator.engine.neighbours import Neighbours
 from opsconductor.orchestrator.engine.planning import Planner
 from opsconductor.orchestrator.engine.replica import Replica
@@ -41,6 +42,7 @@ from opsconductor.orchestrator.servicers.inventory_servicer import InventoryServ
 from opsconductor.orchestrator.servicers.plan_servicer import PlanServicer
 from opsconductor.orchestrator.servicers.tool_servicer import ToolServicer
 from opsconductor.orchestrator.store.base import CreateJoinToken
+from opsconductor.orchestrator.store.mark import Mark, MarkFile
 from opsconductor.orchestrator.store.store import Store
 from opsconductor.orchestrator.telemetry import Tracing
 from opsconductor.rpc.allowed_signers import AllowedSigners
@@ -105,6 +107,8 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     policy_document.require_known_tools(policy, registry.find, registry.suggest)
     tracing = Tracing.from_environment(os.environ)
     stack.callback(tracing.close)
+    mark_file = MarkFile(config.data_dir / "store.mark")
+    stack.callback(mark_file.close)
     store = await Store.open(config.database_url, clock=now)
     stack.push_async_callback(store.close)
 
@@ -115,6 +119,9 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     engine = Engine(store, fleet, listeners, now, tracing.finished, replica)
     agents = Agents(store, fleet, engine, now)
     await agents.load()
+    marking = Marking(store, agents.restoring, engine, Mark(mark_file))
+    stack.push_async_callback(marking.stop)
+    await marking.start()
     planner = Planner(store, registry, policy, fleet, now)
     submissions = Submissions(store, planner, engine, now, limits)
     history = History(store, engine, listeners)

@@ -22,10 +22,11 @@ from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
 from opsconductor.agent.executors.winrm import WinRmExecutor
 from opsconductor.tool_registry.inputs import check_inputs
-from opsconductor.tool_registry.output import parse_output
+from opsconductor.tool_registry.output import OutputUnparsable, parse_output
 from opsconductor.tool_registry.registry import Registry
 from opsconductor.tool_registry.render import RenderError, render
 from opsconductor.tool_registry.rendered import PowerShellScript
+from opsconductor.tool_registry.success import failure_reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -114,9 +115,10 @@ async def test_every_example_arrives_and_its_answer_is_read(windows: Windows, to
 async def test_a_hostile_value_arrives_as_it_is(windows: Windows, tool: Tool) -> None:
     texts = [key for key, one in tool.properties.items() if one["type"] == "string"]
     for name in texts:
-        taken = [value for value in HOSTILE if not check_inputs(tool, inputs_with(tool, name, value))[1]]
-        for value in taken[:: max(1, len(taken) // 5)]:
-            inputs = check_inputs(tool, inputs_with(tool, name, value))[0]
+        tried = {value: check_inputs(tool, inputs_with(tool, name, value)) for value in HOSTILE}
+        taken = [value for value, (_, faults) in tried.items() if not faults]
+        for value in taken[:: max(1, len(taken) // 4)]:
+            inputs = tried[value][0]
             try:
                 call = render(tool, inputs, windows.target)
             except RenderError:
@@ -148,7 +150,12 @@ async def test_a_script_that_throws_fails_with_what_it_said(windows: Windows) ->
     call = rendered(tool, {"service_name": "nothing"}, windows.target)
     outcome, sink, _ = await windows.run(call, "", ERROR, 1)
     assert (outcome.exit_code, sink.stderr) == (1, ERROR.encode())
-    assert outcome.state == "failed"
+    output = parse_output(tool, sink.stdout, sink.stderr, 1)
+    reason = failure_reason(
+        tool, exit_code=1, output=output, inputs={}, stdout=sink.stdout, stderr=sink.stderr
+    )
+    assert reason is not None
+    assert reason.startswith("exit code 1")
 
 
 async def test_an_answer_that_is_no_json_is_not_taken_for_one(windows: Windows) -> None:
@@ -156,7 +163,7 @@ async def test_an_answer_that_is_no_json_is_not_taken_for_one(windows: Windows) 
     call = rendered(tool, {"service_name": "Spooler"}, windows.target)
     noise = "WARNING: Waiting for service to stop...\r\n[]\r\n"
     _, sink, _ = await windows.run(call, noise)
-    with pytest.raises(Exception, match="not JSON"):
+    with pytest.raises(OutputUnparsable, match="not JSON"):
         parse_output(tool, sink.stdout, sink.stderr, 0)
 
 

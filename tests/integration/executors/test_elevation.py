@@ -14,20 +14,25 @@ import pytest
 
 from helpers.places import Place, marked_processes, new_attempt, target_of, until
 from helpers.sshd import standin_server
+from opsconductor.agent.calls import Collected, PreparedCall, judge
 from opsconductor.agent.executors import elevation, local_stop, spawn
+from opsconductor.agent.executors.base import Outcome
 from opsconductor.agent.executors.credential import Credential
 from opsconductor.agent.executors.environment import PATH
 from opsconductor.agent.executors.local import LocalExecutor
 from opsconductor.agent.executors.processes import ProcessId, Traces, step_processes
 from opsconductor.agent.executors.ssh import SshExecutor
+from opsconductor.agent.verify import VerifiedCall
+from opsconductor.tool_registry.registry import Registry
+from opsconductor.tool_registry.render import render
 from opsconductor.tool_registry.rendered import ArgvCommand
+from opsconductor.tool_registry.roots import tools_root
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from helpers.sshd import SshServer
-    from opsconductor.agent.executors.base import Outcome
 
 FAKE_SUDO = """\
 #!/bin/sh
@@ -151,6 +156,20 @@ def test_a_command_that_ran_is_not_taken_for_a_refusal(
 def test_each_refusal_of_sudo_is_one(said: str) -> None:
     warned = f"sudo: unable to resolve host web-01\n{said}\n".encode()
     assert elevation.refusal("t", 1, b"", warned) is not None
+
+
+async def test_a_call_that_sudo_refused_has_provably_done_nothing() -> None:
+    tool = Registry.load([tools_root() / "linux"]).get("delete_file")
+    inputs = {"path": "/srv/x"}
+    call = VerifiedCall(tool, inputs, None, "")
+    prepared = PreparedCall(call, render(tool, inputs, None), LocalExecutor())
+    printed = Collected()
+    await printed.write("stderr", b"sudo: a password is required\n")
+    result = judge(prepared, Outcome("completed", 1, "done"), printed)
+    assert result.failure is not None
+    assert (result.state, result.outcome.effects) == ("failed", "none")
+    assert result.failure.code == "BECOME_FAILED"
+    assert "delete_file needs root" in result.failure.message
 
 
 @needs_sudo

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from helpers.plans import AGAIN, error, look, restart, write
+from helpers.streets import connected, events
 from opsconductor.orchestrator.domain import commands
 from opsconductor.orchestrator.engine.messages import Report
-from opsconductor.orchestrator.store.sharing import RenewReplica
 
 if TYPE_CHECKING:
-    from helpers.engines import House
-    from integration.replicas.conftest import Street
-    from opsconductor.orchestrator.domain.execution import Execution
-    from opsconductor.orchestrator.store.base import Op
-
-
-async def connected(street: Street, count: int = 2, name: str = "a1") -> list[House]:
-    """Opens houses that all have a session with one agent."""
-    houses = [await street.open() for _ in range(count)]
-    await houses[0].enrol(name)
-    for house in houses:
-        await house.connect(name)
-    return houses
-
-
-async def events(house: House, run: Execution) -> list[str]:
-    return [event.type for event in await house.store.events(run.execution_id)]
+    from helpers.streets import Street
 
 
 async def test_only_who_took_a_submission_moves_and_sends_it(street: Street) -> None:
@@ -366,74 +348,3 @@ async def test_work_left_behind_is_shared_out(street: Street, count: int) -> Non
         lambda: all(sum(h.engine.moves(run.execution_id) for h in houses) == 1 for run in runs),
         "each is moved by exactly one",
     )
-
-
-@dataclass
-class SlowRenewal:
-    """A renewal that takes long: the lease runs out meanwhile, and is there again at its end."""
-
-    house: House
-    ahead: float = 0.0
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    answer: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def begin(self) -> asyncio.Task[None]:
-        """Asks 1.5 s after the last renewal; returns when the store is asked."""
-        house, cluster = self.house, self.house.cluster
-        assert cluster is not None
-        boottime, commit = house.replica.boottime, house.store.commit
-        house.replica.boottime = lambda: boottime() + self.ahead
-        await cluster.renew()
-
-        async def slow(*ops: Op) -> list[Any]:
-            result = await commit(*ops)
-            if isinstance(ops[0], RenewReplica):
-                self.asked.set()
-                await self.answer.wait()
-            return result
-
-        house.store.commit = slow  # type: ignore[method-assign]
-        self.ahead = 1.5
-        task = asyncio.create_task(cluster.renew())
-        await self.asked.wait()
-        assert house.replica.may_act()
-        self.ahead = 2.5
-        assert not house.replica.may_act()
-        return task
-
-    async def end(self, task: asyncio.Task[None]) -> None:
-        """Lets the store answer in time for what was asked."""
-        self.answer.set()
-        await task
-        assert self.house.replica.may_act()
-
-
-async def test_a_retry_that_came_up_while_a_renewal_took_too_long_is_made(street: Street) -> None:
-    (one,) = await connected(street, 1)
-    run = await one.submit(look("a"))
-    await street.freeze(one)
-    expired = error("START_TTL_EXPIRED")
-    await one.end(run, "a", "not_started", error=expired)
-    renewal = SlowRenewal(one)
-    task = await renewal.begin()
-    one.clock.ahead = timedelta(seconds=2)
-    one.engine._timers._wake.set()
-    actor = one.engine._memory.moving[run.execution_id]
-    await street.until(lambda: actor.timer is None, "the time of the retry has come and gone")
-    assert one.lines["a1"].steps == ["a"]
-    await renewal.end(task)
-    await street.until(lambda: one.lines["a1"].steps == ["a", "a"], "it is tried again")
-
-
-async def test_who_connects_while_the_lease_has_run_out_is_told_later(street: Street) -> None:
-    (one,) = await connected(street, 1)
-    run = await one.submit(look("a"))
-    await street.freeze(one)
-    renewal = SlowRenewal(one)
-    task = await renewal.begin()
-    one.hang_up()
-    line = await one.connect("a1")
-    assert line.steps == []
-    await renewal.end(task)
-    await street.until(lambda: line.steps == ["a"], "it is told what it was given")
-    assert (await events(one, run)).count("attempt_granted") == 1

@@ -171,3 +171,12 @@ async def test_a_verification_that_cannot_be_made_does_not_hide_that_the_step_ra
     assert (report.state, report.effects, code(report)) == ("failed", "done", "VERIFY_FAILED")
     assert report.error is not None
     assert "no way there" in report.error.message
+
+
+async def test_a_start_whose_record_took_too_long_is_not_made(
+    agent: Agent, orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsconductor.agent.attempt.START_WITHIN", -1.0)
+    report = await carried_out(agent, orchestrator.order(body_of(CHANGE)))
+    assert (report.state, report.effects, code(report)) == ("failed", "none", "START_OVERDUE")
+    assert agent.executor.calls == []

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsconductor.cli.escape import escape
-from opsconductor.cli.structured import column_order, is_structured, show_data
+from opsconductor.cli.structured import answers_data, column_order, is_structured, show_data
 from opsconductor.cli.terminal import Terminal
 
 JSON = st.recursive(
@@ -78,3 +78,21 @@ def test_a_definition_without_schema_has_no_order(definition: bytes) -> None:
 def test_every_json_value_can_be_shown_and_nothing_in_it_controls_the_terminal(value: Any) -> None:
     text = shown(value)
     assert escape(text) == text
+
+
+@pytest.mark.parametrize(
+    ("output", "data"),
+    [
+        ("{parser: jc, jc_parser: passwd}", True),
+        ("{parser: json}", True),
+        ("{parser: regex, pattern: x, schema: {properties: {a: {}}}}", True),
+        ("{parser: none, schema: {properties: {status: {type: integer}}}}", True),
+        ("{parser: text}", False),
+        ("{parser: text, schema: {properties: {text: {type: string}}}}", False),
+        ("{parser: lines}", False),
+        ("{parser: none}", False),
+        ("[]", False),
+    ],
+)
+def test_a_tool_that_parses_its_output_answers_with_data(output: str, data: bool) -> None:
+    assert answers_data(f"output: {output}".encode()) is data

@@ -137,6 +137,18 @@ async def test_an_agent_of_another_store_stops_all_grants(backup: Backup) -> Non
     assert "safe mode" in why(backup.house, await backup.house.submit(look("a")))
 
 
+async def test_a_certificate_of_ours_for_an_agent_unknown_here_stops_all_grants(
+    backup: Backup,
+) -> None:
+    restoring = backup.house.agents.restoring
+    await restoring.stranger("agt_after_the_backup")
+    assert "agt_after_the_backup" in backup.house.fleet.held("default")
+    await confirm(backup.house)
+    await restoring.stranger("agt_after_the_backup")
+    assert restoring.mode is not None
+    assert restoring.mode.confirmed
+
+
 async def test_safe_mode_outlives_the_process(backup: Backup) -> None:
     with pytest.raises(StoreRegressed):
         await backup.house.connect("a1", incarnation="other")

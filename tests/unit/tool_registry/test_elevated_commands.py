@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -11,6 +11,9 @@ from opsconductor.tool_registry.registry import Registry
 from opsconductor.tool_registry.render import command_line, render
 from opsconductor.tool_registry.rendered import ArgvCommand, ScriptCommand
 from opsconductor.tool_registry.roots import tools_root
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")

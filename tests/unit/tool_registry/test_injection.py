@@ -264,6 +264,22 @@ def _names(statement: str, dialect: str, parts: list[str]) -> tuple[list[str], i
     return rest, count
 
 
+@pytest.mark.parametrize(
+    "tool", [one for one in TOOLS if "script" in one.command], ids=lambda tool: tool.name
+)
+def test_what_is_not_given_moves_no_other_argument_of_a_script(tool: Tool) -> None:
+    words = tool.command["script"].get("args", [])
+    optional = [
+        word
+        for word in words[:-1]
+        if isinstance(word, str)
+        and word[1:-1] in tool.properties
+        and word[1:-1] not in tool.required
+        and "default" not in tool.properties[word[1:-1]]
+    ]
+    assert optional == []
+
+
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_format_judges_any_length_at_once(name: str) -> None:
     """One that tries every way to split a text would never come back from these."""

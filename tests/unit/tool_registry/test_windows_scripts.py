@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 REGISTRY = Registry.load()
 WINDOWS = [tool for tool in REGISTRY.tools if tool.category == "windows"]
-AUTOMATIC = set(
-    "args consolefilename error event eventargs eventsubscriber executioncontext false foreach home"
-    " host input iscoreclr islinux ismacos iswindows lastexitcode matches myinvocation"
-    " nestedpromptlevel null pid profile psboundparameters pscmdlet pscommandpath psculture"
-    " psdebugcontext pshome psitem psscriptroot pssenderinfo psuiculture psversiontable pwd sender"
-    " shellid stacktrace switch this true".split()
-)
+AUTOMATIC = {
+    "args", "consolefilename", "error", "event", "eventargs", "eventsubscriber",
+    "executioncontext", "false", "foreach", "home", "host", "input", "iscoreclr", "islinux",
+    "ismacos", "iswindows", "lastexitcode", "matches", "myinvocation", "nestedpromptlevel",
+    "null", "pid", "profile", "psboundparameters", "pscmdlet", "pscommandpath", "psculture",
+    "psdebugcontext", "pshome", "psitem", "psscriptroot", "pssenderinfo", "psuiculture",
+    "psversiontable", "pwd", "sender", "shellid", "stacktrace", "switch", "this", "true",
+}  # fmt: skip
 _VALUE = re.compile(r"'(?:[^']|'')*'")
 _DECLARED = re.compile(r"\[(string|long|bool)\]\$([A-Za-z_]+)")
 _ASSIGNED = re.compile(r"\$([A-Za-z_]\w*)\s*=(?!=)")
@@ -117,9 +118,7 @@ def test_no_text_is_read_as_a_script_and_no_value_as_a_pattern(
 
 
 @every_script
-def test_brackets_close(
-    tool: Tool, body: str, parameters: Mapping[str, Any], section: str
-) -> None:
+def test_brackets_close(tool: Tool, body: str, parameters: Mapping[str, Any], section: str) -> None:
     pairs, open_ones = {")": "(", "]": "[", "}": "{"}, []
     for character in _VALUE.sub("", body):
         if character in pairs.values():

@@ -53,6 +53,8 @@ class Pipe:
     def close(self) -> None:
         """Closes the descriptor."""
         if self._descriptor >= 0:
+            if self._waiter is not None:
+                asyncio.get_running_loop().remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -63,7 +65,8 @@ class Pipe:
         try:
             await self._waiter
         finally:
-            loop.remove_reader(self._descriptor)
+            if self._descriptor >= 0:
+                loop.remove_reader(self._descriptor)
             self._waiter = None
 
 

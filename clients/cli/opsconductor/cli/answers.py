@@ -7,36 +7,43 @@ from typing import TYPE_CHECKING
 from opsconductor.cli.escape import escape_name
 from opsconductor.cli.lines import OutputLines
 from opsconductor.cli.plain import plain
-from opsconductor.cli.structured import column_order, is_structured, show_data
+from opsconductor.cli.structured import (
+    answers_data,
+    column_order,
+    is_structured,
+    show_data,
+)
 from opsconductor.v1 import execution_service_pb2 as executions
 from opsconductor.v1 import plan_service_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from opsconductor.cli.terminal import Terminal
     from opsconductor.client.sync_client import SyncClient
-    from opsconductor.v1.execution_service_pb2 import Execution, ReadOutputResponse
+    from opsconductor.v1.execution_service_pb2 import Execution, ReadOutputResponse, StepStatus
 
 
-def answer_order(client: SyncClient, execution: Execution) -> list[str] | None:
-    """Returns the columns of the answer that is all a person wants of this execution.
+def answer_orders(client: SyncClient, execution: Execution) -> Mapping[str, Sequence[str]] | None:
+    """Returns each step's columns when data is all a person wants of this execution.
 
-    None when output is to be streamed instead: several steps, a change, or a tool whose output is
-    text.
+    None when output is to be streamed instead: something is changed, or a tool's output is text.
     """
-    if len(execution.steps) != 1:
+    steps = execution.steps
+    if any(step.risk.risk_class != plan_service_pb2.RISK_CLASS_READ_ONLY for step in steps):
         return None
-    step = execution.steps[0]
-    if step.risk.risk_class != plan_service_pb2.RISK_CLASS_READ_ONLY:
-        return None
-    order = column_order(client.get_tool(step.tool).definition)
+    definitions = {step.tool: client.get_tool(step.tool).definition for step in steps}
     # What is text anyway is better seen while it comes.
-    return order if set(order) - {"text"} else None
+    if not all(answers_data(definition) for definition in definitions.values()):
+        return None
+    return {step.step_id: column_order(definitions[step.tool]) for step in steps}
 
 
 def show_answers(
-    terminal: Terminal, client: SyncClient, execution: Execution, order: Sequence[str] | None
+    terminal: Terminal,
+    client: SyncClient,
+    execution: Execution,
+    orders: Mapping[str, Sequence[str]] | None,
 ) -> None:
     """Writes the structured outputs that nobody has seen as text.
 
@@ -44,12 +51,14 @@ def show_answers(
         terminal: Where to.
         client: The way to what the programs wrote.
         execution: The execution at its end.
-        order: Columns of the one answer when nothing was streamed; None after streaming.
+        orders: Columns by step when nothing was streamed; None after streaming.
     """
-    if order is not None:
-        _show_only(terminal, client, execution, order)
-        return
     for step in execution.steps:
+        if orders is not None:
+            if len(execution.steps) > 1:
+                terminal.say(f"\n{escape_name(step.step_id)}", style="bold")
+            _show_only(terminal, client, execution, step, orders.get(step.step_id, ()))
+            continue
         streamed = any(attempt.stdout_bytes for attempt in step.attempts)
         value = plain(step.output) if step.HasField("output") else None
         if is_structured(value) and not streamed:
@@ -58,18 +67,23 @@ def show_answers(
 
 
 def _show_only(
-    terminal: Terminal, client: SyncClient, execution: Execution, order: Sequence[str]
+    terminal: Terminal,
+    client: SyncClient,
+    execution: Execution,
+    step: StepStatus,
+    order: Sequence[str],
 ) -> None:
     from opsconductor.cli.tail import write_lines
 
-    step = execution.steps[0]
     value = plain(step.output) if step.HasField("output") else None
+    written = any(attempt.stdout_bytes or attempt.stderr_bytes for attempt in step.attempts)
     if step.state == executions.STEP_STATE_COMPLETED and is_structured(value):
         show_data(terminal, value, order)
         if any(attempt.stderr_bytes for attempt in step.attempts):
-            _show_complaints(terminal, client.read_output(execution.execution_id), value)
-    elif any(attempt.stdout_bytes or attempt.stderr_bytes for attempt in step.attempts):
-        write_lines(terminal, client.read_output(execution.execution_id))
+            pieces = client.read_output(execution.execution_id, step_id=step.step_id)
+            _show_complaints(terminal, pieces, value)
+    elif written:
+        write_lines(terminal, client.read_output(execution.execution_id, step_id=step.step_id))
 
 
 def _show_complaints(

@@ -88,18 +88,18 @@ def _wait(
     raw: bool,
     output: options.Format,
 ) -> Execution:
-    """Follows the execution; what a single read found out is shown as data at its end."""
-    from opsconductor.cli.answers import answer_order, show_answers
+    """Follows the execution; what reads found out is shown as data at its end."""
+    from opsconductor.cli.answers import answer_orders, show_answers
     from opsconductor.cli.approving import Approver
 
-    order = None if raw else answer_order(client, execution)
+    orders = None if raw else answer_orders(client, execution)
     approver = Approver(
         session.terminal, client, context, _mode(session, context, yes=yes, output=output)
     )
-    view = _view(session, execution, output, stream=order is None)
+    view = _view(session, execution, output, stream=orders is None)
     execution = _follow(session, client, execution, view, approver)
     if output is options.Format.table:
-        show_answers(session.terminal, client, execution, order)
+        show_answers(session.terminal, client, execution, orders)
     return execution
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from opsconductor.cli.terminal import Terminal
 
+_DATA_PARSERS = frozenset({"json", "jsonlines", "kv", "regex", "table", "jc"})
 _MOST_ROWS = 25
 _LONG_CELL = 60
 _WIDEST_COLUMN = 40
@@ -22,6 +23,20 @@ def is_structured(value: object) -> bool:
     return isinstance(value, list) or (
         isinstance(value, dict) and bool(value) and set(value) != {"text"}
     )
+
+
+def answers_data(definition: bytes) -> bool:
+    """Tells whether a tool's output is more than the text of a program."""
+    import yaml
+
+    try:
+        output = yaml.safe_load(definition)["output"]
+        names = set(_names(output.get("schema")))
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return False
+    if names:
+        return bool(names - {"text"})
+    return output.get("parser") in _DATA_PARSERS
 
 
 def column_order(definition: bytes) -> list[str]:

@@ -127,7 +127,7 @@ class Change:
         events, head = log.chain(actor.head, state.execution_id, [*actor.unwritten, *self.recorded])
         old = actor.written
         ops: list[Op] = [
-            AppendEvents(state.execution_id, events),
+            AppendEvents(state.execution_id, events, after=actor.head),
             PutExecution(rows.execution_row(state, head)),
         ]
         ops += [

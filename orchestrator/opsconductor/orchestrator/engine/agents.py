@@ -15,7 +15,7 @@ from opsconductor.orchestrator.engine.reporting import Reporting, tool_of
 from opsconductor.orchestrator.engine.restoring import Restoring
 from opsconductor.orchestrator.engine.roster import facts_of, member_of, refresh
 from opsconductor.orchestrator.engine.work import Trouble
-from opsconductor.orchestrator.store.base import OpenSession, PutAgent
+from opsconductor.orchestrator.store.base import ChangeAgent, OpenSession, PutAgent
 from opsconductor.rpc.errors import (
     NotFound,
     OpsConductorError,
@@ -63,8 +63,9 @@ class Agents:
         self._clock = clock
         self._watch: asyncio.Task[None] | None = None
         self._trouble = Trouble(LOG)
-        self._keeping = Keeping(store, clock)
+        self._keeping = Keeping(store)
         self.restoring = Restoring(store, fleet, engine, self._keeping, clock)
+        self.restoring.freed = self._give_all
         self._importing = Importing(store, engine)
         self._reporting = Reporting(store, engine, self._keeping, self.restoring)
 
@@ -188,9 +189,13 @@ class Agents:
         await self.restoring.lose(member.tenant, await self._importing.take(member, lines))
         if last:
             await self.restoring.taken(member)
-            for other in list(self._fleet.members()):
-                known = {a.attempt_id for _, a in self._live_of(other) if a.started_at}
-                self._give(other, known)
+            self._give_all()
+
+    def _give_all(self) -> None:
+        """Sends what was not while journals were awaited; an agent starts nothing a second time."""
+        for member in list(self._fleet.members()):
+            known = {a.attempt_id for _, a in self._live_of(member) if a.started_at}
+            self._give(member, known)
 
     async def agree(self, member: Member, said: Introduction) -> None:
         """Brings what the agent remembers and what it was given together, then gives it work."""
@@ -255,8 +260,7 @@ class Agents:
     async def drain(self, name: str, *, undo: bool, tenant: str = "") -> Member:
         """Stops or resumes new work for an agent. Raises NotFound."""
         member = await self._named(name, tenant)
-        member.draining = not undo
-        await self._keeping.save(member)
+        await self._keeping.drain(member, undo=undo)
         self._engine.place_soon()
         return member
 
@@ -271,7 +275,13 @@ class Agents:
         """Notes an agent's newest certificate."""
         member.certificate_expires = expires
         member.certificate_sha256 = sha256 or member.certificate_sha256
-        await self._keeping.save(member)
+        await self._store.commit(
+            ChangeAgent(
+                member.agent_id,
+                certificate_expire_time=expires,
+                certificate_sha256=member.certificate_sha256,
+            )
+        )
 
     async def report(self, member: Member, report: Report) -> None:
         """Takes a report: commits it, then acknowledges it if it is final. May be repeated.
@@ -303,11 +313,8 @@ class Agents:
 
     async def _look_at_others(self) -> None:
         """Takes over what another orchestrator wrote about the store as a whole."""
-        before = self.restoring.mode
         with suppress(OpsConductorError):
             await self.restoring.load()
-        if before is not None and self.restoring.mode is None:
-            self._engine.place_soon()
 
     async def _check_silence(self, member: Member) -> None:
         now = self._clock()

@@ -23,7 +23,7 @@ from opsconductor.rpc.errors import OpsConductorError
 from opsconductor.rpc.failpoints import hit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from datetime import datetime
 
     from opsconductor.orchestrator.engine.engine import Engine
@@ -195,10 +195,19 @@ class Cluster:
         if len(claimed) == CLAIMED_AT_ONCE:
             self._wake.set()
         seen = await self._store.look(replica_id)
+        self._compare(seen, known)
         await self._neighbours.look(seen.replicas)
         await self._follow(seen, known)
         await self._hand_on()
         self._engine.place_soon()
+
+    def _compare(self, seen: Look, known: Mapping[str, int]) -> None:
+        """Notices that the store has less than was written: it lost commits."""
+        for execution_id, last_seq in seen.moved.items():
+            if last_seq < known.get(execution_id, 0):
+                reason = f"event {known[execution_id]} of {execution_id} was written and is gone"
+                self._engine.went_back(reason)
+                return
 
     async def _follow(self, seen: Look, known: Iterable[str]) -> None:
         moving = self._engine.moving()

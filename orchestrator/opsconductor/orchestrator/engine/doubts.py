@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from opsconductor.orchestrator.store.base import ChainBroken
 from opsconductor.rpc.errors import NotFound, OpsConductorError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -27,16 +28,24 @@ class Doubts:
     """
 
     def __init__(
-        self, work: Work, memory: Memory, go_on: Callable[[Actor], Coroutine[None, None, object]]
+        self,
+        work: Work,
+        memory: Memory,
+        go_on: Callable[[Actor], Coroutine[None, None, object]],
+        went_back: Callable[[str], None],
     ) -> None:
+        """Calls ``went_back`` with the reason when the store has lost what it had confirmed."""
         self._work = work
         self._memory = memory
         self._go_on = go_on
+        self._went_back = went_back
         self._open: set[str] = set()
 
     def after(self, error: BaseException, execution_id: str) -> None:
         """Looks for what a failed commit left; what the store refused was surely not written."""
-        if isinstance(error, StoreUnavailable) or not isinstance(error, OpsConductorError):
+        if isinstance(error, ChainBroken):
+            self._went_back(error.message)
+        elif isinstance(error, StoreUnavailable) or not isinstance(error, OpsConductorError):
             self._look_soon(execution_id)
 
     def _look_soon(self, execution_id: str) -> None:

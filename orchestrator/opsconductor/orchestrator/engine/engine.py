@@ -76,12 +76,15 @@ class Engine:
         self._granting = Granting(fleet, self.waiting, self._wake_placement.set)
         self._dispatch = Dispatch(fleet)
         self._timers = Timers(clock)
+        self.on_regress: Callable[[str], Coroutine[None, None, None]] | None = None
+        """What else is done when the store went back in time, told why."""
         self._trouble = Trouble(LOG)
         self._work = Work()
-        self._doubts = Doubts(self._work, self._memory, self._go_on)
+        self._doubts = Doubts(self._work, self._memory, self._go_on, self.went_back)
         self._starts = Starts(store, self, self._memory, self._work, clock)
         self._turns = Turns(
-            *(self, self._memory, self._timers, self.waiting, fleet, self._wake_placement, clock)
+            *(self, self._memory, self._work, self._timers, self.waiting, fleet),
+            *(self._wake_placement, clock),
         )
 
     # Life
@@ -222,6 +225,14 @@ class Engine:
         """Stops moving whatever it moves: others do."""
         for actor in list(self._memory.moving.values()):
             self._let_go(actor)
+
+    def went_back(self, reason: str) -> None:
+        """Forgets what is in memory: the store has lost some of it, though it had confirmed it."""
+        if self._replica.shared:  # a file that is ours alone does not change under us
+            self.drop_all()
+            self._memory.forget()
+        if self.on_regress:
+            self._work.start(self.on_regress(reason))
 
     async def _pass_on(self, actor: Actor, to: str) -> Execution:
         async with actor.lock:
@@ -375,7 +386,8 @@ class Engine:
                 await self._work.to_its_end(self._go_on(actor, turn))
         except OpsConductorError as exc:
             self._trouble.say(f"{execution_id} could not move on and is tried again: {exc.message}")
-            self._work.start_in(RETRY_AFTER_STORE_ERROR, lambda: self.advance(execution_id))
+            again = RETRY_AFTER_STORE_ERROR
+            self._work.start_once_in(again, execution_id, lambda: self.advance(execution_id))
         except Exception:
             # One execution that cannot be worked with must not keep all others from moving.
             LOG.exception("execution %s cannot move on", execution_id)

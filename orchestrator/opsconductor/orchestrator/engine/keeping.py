@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.engine.roster import row_of
-from opsconductor.orchestrator.store.base import PutAgent
+from opsconductor.orchestrator.engine.roster import facts_of
+from opsconductor.orchestrator.store.base import ChangeAgent
 from opsconductor.rpc.errors import DuplicateAgent, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from datetime import datetime
+    from collections.abc import Iterable
 
     from opsconductor.orchestrator.engine.fleet import Member
     from opsconductor.orchestrator.engine.messages import Introduction
@@ -27,13 +26,13 @@ INSTANCES_KEPT = 16
 class Keeping:
     """Quarantines and releases; everything is in the store before it counts as done."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._clock = clock
 
-    async def save(self, member: Member) -> None:
-        """Writes what is known of an agent."""
-        await self._store.commit(PutAgent(row_of(member, self._clock())))
+    async def drain(self, member: Member, *, undo: bool) -> None:
+        """Stops or resumes new work for an agent."""
+        member.draining = not undo
+        await self._store.commit(ChangeAgent(member.agent_id, draining=member.draining))
 
     async def quarantine(self, member: Member, reason: str) -> None:
         """Keeps an agent out: its session ends, and it gets no other before it is released."""
@@ -41,7 +40,9 @@ class Keeping:
         member.quarantined = reason
         if member.session is not None:
             member.session.close(f"quarantined: {reason}")
-        await self.save(member)
+        await self._store.commit(
+            ChangeAgent(member.agent_id, quarantined=True, facts=facts_of(member))
+        )
 
     async def release(self, member: Member, tool: str = "") -> None:
         """Lets an agent, or one tool of it, back into work. Raises NotFound for another tool."""
@@ -50,12 +51,16 @@ class Keeping:
                 raise NotFound(f"tool {tool} is not quarantined on agent {member.name}")
             member.kept_tools.pop(tool)
             member.crashes.pop(tool, None)
-        else:
-            member.quarantined = ""
-            member.kept_tools, member.crashes = {}, {}
-            # Whoever comes first is the one, and its journal is the one it has.
-            member.instances, member.journal_id = [], ""
-        await self.save(member)
+            await self._remember(member)
+            return
+        member.quarantined = ""
+        member.kept_tools, member.crashes = {}, {}
+        # Whoever comes first is the one, and its journal is the one it has.
+        member.instances, member.journal_id = [], ""
+        change = ChangeAgent(
+            member.agent_id, quarantined=False, journal_id="", facts=facts_of(member)
+        )
+        await self._store.commit(change)
 
     async def check_instance(self, member: Member, said: Introduction) -> bool:
         """Notes which process of an agent this is; tells whether the one before died by itself.
@@ -92,9 +97,12 @@ class Keeping:
                 member.kept_tools[tool] = reason
                 LOG.error("agent %s: tool %s is quarantined: %s", member.name, tool, reason)
         if found:
-            await self.save(member)
+            await self._remember(member)
 
     async def completed(self, member: Member, tool: str) -> None:
         """Notes that a tool does not make an agent crash after all."""
         if member.crashes.pop(tool, None):
-            await self.save(member)
+            await self._remember(member)
+
+    async def _remember(self, member: Member) -> None:
+        await self._store.commit(ChangeAgent(member.agent_id, facts=facts_of(member)))

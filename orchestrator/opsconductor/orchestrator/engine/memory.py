@@ -93,6 +93,12 @@ class Memory:
             self._ended.append(actor)
         self._forget_attempts(state)
 
+    def forget(self) -> None:
+        """Keeps nothing of executions that this orchestrator does not move."""
+        self._others.clear()
+        self._ended.clear()
+        self._attempts.clear()
+
     def _in_memory(self, execution_id: str) -> Actor | None:
         if actor := self.moving.get(execution_id):
             return actor

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.engine.roster import row_of
-from opsconductor.orchestrator.store.base import PutAgent, SetMeta
+from opsconductor.orchestrator.engine.roster import facts_of
+from opsconductor.orchestrator.store.base import ChangeAgent, DropMeta, SetMeta
 from opsconductor.orchestrator.store.migrate import INCARNATION
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import InvalidArgument, InvalidTransition, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Fleet, Member
     from opsconductor.orchestrator.engine.keeping import Keeping
     from opsconductor.orchestrator.engine.messages import Introduction
+    from opsconductor.orchestrator.store.mark import Mark
     from opsconductor.orchestrator.store.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -29,6 +31,13 @@ SAFE_MODE = "safe_mode"
 """Key in ``meta``: how things stand after the store went back; empty when it is trusted."""
 LINEAGE = "lineage"
 """Key in ``meta``: incarnations that an operator has replaced by the present one."""
+AWAITED = "awaited/"
+"""Begin of keys in ``meta``: an agent's journal is awaited by the incarnation that is the value.
+
+One value for each: who takes a journal in must not write down again what others have taken in.
+"""
+LOST = "lost/"
+"""Begin of keys in ``meta``: what was done and the incarnation that is the value does not know."""
 LOST_SHOWN = 100
 LEFT_OUT = "the store was restored without its journal"
 
@@ -58,14 +67,14 @@ class SafeMode:
             reason=data["reason"],
             since=data["since"],
             confirmed=data["confirmed"],
-            awaited=tuple(data["awaited"]),
             seen=tuple(data["seen"]),
-            lost=tuple(data["lost"]),
         )
 
     def write(self) -> str:
-        """Returns it as text."""
-        return canonical.dumps(asdict(self)).decode()
+        """Returns as text what is not kept in values of its own."""
+        data = asdict(self)
+        del data["awaited"], data["lost"]
+        return canonical.dumps(data).decode()
 
 
 class Restoring:
@@ -85,17 +94,30 @@ class Restoring:
         self._keeping = keeping
         self._clock = clock
         self._lineage: tuple[str, ...] = ()
+        self._changing = asyncio.Lock()
         self.mode: SafeMode | None = None
+        self.freed: Callable[[], None] = lambda: None
+        """What is done when less is awaited than before."""
         fleet.held = self.held
+        engine.on_regress = self.enter
 
-    async def load(self) -> None:
+    async def load(self) -> Mapping[str, str]:
         """Reads from the store how things stand; another orchestrator may have written it."""
-        self._lineage = tuple(canonical.loads((await self._store.meta(LINEAGE) or "[]").encode()))
-        self.mode = SafeMode.read(await self._store.meta(SAFE_MODE))
-        incarnation = await self._store.meta(INCARNATION) or self._store.incarnation
+        async with self._changing:
+            return await self._read()
+
+    async def _read(self) -> Mapping[str, str]:
+        values = await self._store.meta_values()
+        incarnation = values.get(INCARNATION, self._store.incarnation)
+        self._lineage = tuple(canonical.loads(values.get(LINEAGE, "[]").encode()))
         if incarnation != self._store.incarnation:
             self._store.incarnation = incarnation
             self._close_sessions()
+        before, self.mode = self.mode, _mode_of(values, incarnation)
+        if before is not None and before != self.mode:
+            self.freed()
+            self._engine.place_soon()
+        return values
 
     def held(self, tenant: str) -> str:
         """Says why a tenant's agents are given no work now; empty when they are."""
@@ -133,6 +155,13 @@ class Restoring:
 
     async def evidence(self, member: Member, said: Introduction, epoch: int) -> str:
         """Returns what an agent knows that this store should know too; empty when all is well."""
+        found = await self._evidence(member, said, epoch)
+        if found:
+            await self.load()  # another orchestrator may have taken its journal in
+            found = await self._evidence(member, said, epoch)
+        return found
+
+    async def _evidence(self, member: Member, said: Introduction, epoch: int) -> str:
         current = self._store.incarnation
         if said.incarnation not in ("", current, *self._lineage):
             return (
@@ -155,6 +184,16 @@ class Restoring:
                 )
         return ""
 
+    async def stranger(self, agent_id: str) -> None:
+        """Takes a certificate of ours for an agent that the store does not know as a sign.
+
+        Once an operator has confirmed a restore, it may be one that enrolled after the backup.
+        """
+        if not self._lineage:
+            await self.load()
+        if not self._lineage:
+            await self.enter(f"agent {agent_id} has a certificate of ours and is not known here")
+
     async def knows(self, attempt_id: str) -> bool:
         """Tells whether this store knows an attempt."""
         try:
@@ -168,21 +207,38 @@ class Restoring:
         mine = said.incarnation in ("", self._store.incarnation)
         return "" if mine or said.incarnation not in self._lineage else said.incarnation
 
+    async def measure(self, mark: Mark) -> None:
+        """Compares the store with what this orchestrator's data directory has seen of it.
+
+        A store of another incarnation is an older one, unless an operator has confirmed it.
+        """
+        count = mark.count
+        values = await self.load()
+        current = self._store.incarnation
+        if mark.incarnation not in ("", current, *self._lineage):
+            reason = f"incarnation {mark.incarnation} of the store was seen, this is {current}"
+            await self.enter(reason, mark.incarnation)
+        elif mark.incarnation == current and (reason := mark.behind(values, count)):
+            await self.enter(reason)
+        else:
+            mark.follow(current, values)
+
     async def enter(self, reason: str, incarnation: str = "") -> None:
         """Grants nothing to anyone from here on."""
-        mode = self.mode
-        if mode is not None and not mode.confirmed and incarnation in ("", *mode.seen):
-            return
-        LOG.error("safe mode: the store may have gone back in time: %s", reason)
-        seen = tuple(dict.fromkeys((*(mode.seen if mode else ()), incarnation)))
-        self.mode = SafeMode(
-            reason=f"the store may have been restored to an older state: {reason}",
-            since=self._clock().isoformat(),
-            awaited=mode.awaited if mode else (),
-            seen=tuple(name for name in seen if name),
-            lost=mode.lost if mode else (),
-        )
-        await self._store.commit(SetMeta(SAFE_MODE, self.mode.write()))
+        async with self._changing:
+            await self._read()
+            mode = self.mode
+            if mode is not None and not mode.confirmed and incarnation in ("", *mode.seen):
+                return
+            LOG.error("safe mode: the store may have gone back in time: %s", reason)
+            seen = tuple(dict.fromkeys((*(mode.seen if mode else ()), incarnation)))
+            self.mode = SafeMode(
+                reason=f"the store may have been restored to an older state: {reason}",
+                since=self._clock().isoformat(),
+                seen=tuple(name for name in seen if name),
+                lost=mode.lost if mode else (),
+            )
+            await self._store.commit(SetMeta(SAFE_MODE, self.mode.write()))
         self._engine.place_soon()
 
     # Coming back
@@ -198,6 +254,13 @@ class Restoring:
         """
         if not reason:
             raise InvalidArgument("a reason is required: it is the record of why work goes on")
+        async with self._changing:
+            await self._read()
+            return await self._confirm(person, tenant, reason, without, planned=planned)
+
+    async def _confirm(
+        self, person: str, tenant: str, reason: str, without: Sequence[str], *, planned: bool
+    ) -> SafeMode | None:
         if self.mode is None and not planned:
             raise InvalidTransition(
                 "the store is not in safe mode: no agent knows more than it. If you have restored "
@@ -209,15 +272,17 @@ class Restoring:
         mode = self.mode or SafeMode(f"restored as planned: {reason}", self._clock().isoformat())
         if mode.confirmed:
             await self._no_longer_await([member.agent_id for member in left_out])
+            await self._read()
             return self.mode
         awaited = [m.agent_id for m in self._fleet.members() if m not in left_out]
-        mode = replace(mode, confirmed=True, awaited=tuple(awaited), seen=())
+        mode = replace(mode, confirmed=True, awaited=tuple(sorted(awaited)), seen=(), lost=())
         old = dict.fromkeys((*self._lineage, self._store.incarnation, *(self.mode or mode).seen))
         incarnation = secrets.token_hex(16)
         await self._store.commit(
             SetMeta(INCARNATION, incarnation),
             SetMeta(LINEAGE, canonical.dumps(list(old)).decode()),
             SetMeta(SAFE_MODE, mode.write() if awaited else ""),
+            *(SetMeta(AWAITED + agent_id, incarnation) for agent_id in awaited),
         )
         LOG.warning("%s confirmed that the store was restored: %s", person, reason)
         self._store.incarnation, self._lineage = incarnation, tuple(old)
@@ -229,28 +294,26 @@ class Restoring:
     async def taken(self, member: Member) -> None:
         """Notes that all of an agent's journal has been taken in."""
         member.restored_epoch, member.hands_over = member.session_epoch, ""
-        await self._no_longer_await([member.agent_id], PutAgent(row_of(member, self._clock())))
+        change = ChangeAgent(member.agent_id, facts=facts_of(member))
+        async with self._changing:
+            await self._no_longer_await([member.agent_id], change)
+            await self._read()
         LOG.warning("agent %s has handed over its journal", member.name)
 
     async def lose(self, tenant: str, attempts: Sequence[str]) -> None:
         """Keeps for people what agents did for executions that this store does not know."""
         for line in attempts:
             LOG.warning("not known to the restored store: %s", line)
-        if self.mode is None or not attempts:
+        if self.mode is None or not attempts or len(self.mode.lost) >= LOST_SHOWN:
             return
-        lines = (f"{tenant}|{line}" for line in attempts)
-        lost = tuple(dict.fromkeys((*self.mode.lost, *lines)))[:LOST_SHOWN]
-        self.mode = replace(self.mode, lost=lost)
-        await self._store.commit(SetMeta(SAFE_MODE, self.mode.write()))
+        keys = (f"{LOST}{tenant}|{line}" for line in attempts[:LOST_SHOWN])
+        await self._store.commit(*(SetMeta(key, self._store.incarnation) for key in keys))
+        await self.load()
 
     async def _no_longer_await(self, agent_ids: Sequence[str], *operations: Any) -> None:
-        mode = self.mode
-        if mode is not None and mode.confirmed:
-            left = tuple(name for name in mode.awaited if name not in agent_ids)
-            mode = replace(mode, awaited=left) if left else None
-        await self._store.commit(SetMeta(SAFE_MODE, mode.write() if mode else ""), *operations)
-        self.mode = mode
-        self._engine.place_soon()
+        # What a later incarnation awaits stays.
+        taken = (DropMeta(AWAITED + name, self._store.incarnation) for name in agent_ids)
+        await self._store.commit(*taken, *operations)
 
     def _close_sessions(self) -> None:
         for member in self._fleet.members():
@@ -262,3 +325,21 @@ class Restoring:
         if member is None:
             raise NotFound(f"there is no agent {name}")
         return member
+
+
+def _mode_of(values: Mapping[str, str], incarnation: str) -> SafeMode | None:
+    """Returns how things stand; a restore that was confirmed is over when nothing is awaited."""
+    mode = SafeMode.read(values.get(SAFE_MODE))
+    if mode is None:
+        return None
+    awaited, lost = (
+        tuple(
+            key.removeprefix(begin)
+            for key, value in sorted(values.items())
+            if key.startswith(begin) and value == incarnation
+        )
+        for begin in (AWAITED, LOST)
+    )
+    if mode.confirmed and not awaited:
+        return None
+    return replace(mode, awaited=awaited, lost=lost[:LOST_SHOWN])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.engine.fleet import Member
-from opsconductor.orchestrator.store.rows import AgentRow
 from opsconductor.rpc import canonical
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from opsconductor.orchestrator.store.rows import AgentRow
 
 KEPT_OUT = "kept out by an operator"
 
@@ -43,24 +42,6 @@ def refresh(member: Member, row: AgentRow) -> None:
     member.crashes = dict(facts.get("crashes", {}))
     member.kept_tools = dict(facts.get("kept_tools", {}))
     member.restored_epoch = facts.get("restored_epoch", 0)
-
-
-def row_of(member: Member, now: datetime) -> AgentRow:
-    """Returns the row of an agent."""
-    return AgentRow(
-        agent_id=member.agent_id,
-        tenant=member.tenant,
-        name=member.name,
-        segment=member.segment,
-        certificate_sha256=member.certificate_sha256,
-        certificate_expire_time=member.certificate_expires,
-        journal_id=member.journal_id,
-        draining=member.draining,
-        quarantined=bool(member.quarantined),
-        facts=facts_of(member),
-        last_seen_time=member.last_seen,
-        create_time=member.create_time or now,
-    )
 
 
 def facts_of(member: Member) -> bytes:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.engine.memory import Memory
     from opsconductor.orchestrator.engine.timers import Timers
     from opsconductor.orchestrator.engine.waiting import Waiting
+    from opsconductor.orchestrator.engine.work import Work
 
 LOG = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Turns:
         self,
         engine: Engine,
         memory: Memory,
+        work: Work,
         timers: Timers,
         waiting: Waiting,
         fleet: Fleet,
@@ -45,6 +47,7 @@ class Turns:
         """Takes an event that is set when there may be room for what waits."""
         self._engine = engine
         self._memory = memory
+        self._work = work
         self._timers = timers
         self._waiting = waiting
         self._fleet = fleet
@@ -75,8 +78,10 @@ class Turns:
         """Finds executions that could go on and wait for nothing; there should be none."""
         while True:
             await asyncio.sleep(LOOK_THROUGH)
-            for execution_id in self.overlooked():
-                LOG.warning("execution %s was overlooked and goes on now", execution_id)
+            found = self.overlooked()
+            if found:
+                LOG.warning("%d executions were overlooked: %s", len(found), ", ".join(found[:10]))
+            for execution_id in found:
                 self._engine.look_again(execution_id)
 
     def overlooked(self) -> list[str]:
@@ -91,7 +96,9 @@ class Turns:
 
     def _is_overlooked(self, actor: Actor, now: datetime) -> bool:
         state, due = actor.state, now - GRACE
-        if actor.lock.locked() or not self._engine.moves(state.execution_id):
+        if actor.lock.locked() or state.execution_id in self._work.coming:
+            return False
+        if not self._engine.moves(state.execution_id):
             return False
         if actor.timer is not None and actor.timer <= due:
             return True

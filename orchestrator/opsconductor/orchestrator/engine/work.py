@@ -43,6 +43,8 @@ class Work:
         self._tasks: set[asyncio.Task[None]] = set()
         self._moves: set[asyncio.Task[object]] = set()
         self._ending = False
+        self.coming: set[str] = set()
+        """Names of tasks that will start in a while."""
 
     def go_on_with(self, work: Coroutine[None, None, None]) -> None:
         """Starts a task that goes on until the engine stops."""
@@ -60,6 +62,20 @@ class Work:
     def start_in(self, seconds: float, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Starts a task after a while."""
         asyncio.get_running_loop().call_later(seconds, lambda: self.start(work()))
+
+    def start_once_in(
+        self, seconds: float, name: str, work: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        """Starts a task after a while, unless one of its name is coming anyway."""
+        if name in self.coming:
+            return
+        self.coming.add(name)
+
+        def start() -> None:
+            self.coming.discard(name)
+            self.start(work())
+
+        asyncio.get_running_loop().call_later(seconds, start)
 
     async def to_its_end(self, move: Coroutine[None, None, T]) -> T:
         """Carries a move to its end even when its caller is cancelled.

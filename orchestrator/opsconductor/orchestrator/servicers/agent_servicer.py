@@ -165,6 +165,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         identity = identity_of(context)
         member = await self._agents.find(identity.name, identity.tenant)
         if member is None:
+            await self._agents.restoring.stranger(identity.name)
             raise PermissionDenied(f"agent {identity.name} is not enrolled here")
         return member
 
@@ -199,13 +200,14 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         self, member: Member, session: AgentSession, frames: AsyncIterator[pb.AgentFrame]
     ) -> None:
         """Takes in what an agent remembers, after a restore of the store; then it may belong."""
+        incarnation = self._store.incarnation
         async for frame in frames:
             if frame.WhichOneof("frame") != "journal":
                 raise ProtocolError("expected the agent's journal, which Welcome asked for")
             lines = [wire_agents.remembered(entry) for entry in frame.journal.entries]
             await self._agents.hand_over(member, lines, last=frame.journal.last)
             if frame.journal.last:
-                taken = pb.JournalTaken(incarnation=self._store.incarnation)
+                taken = pb.JournalTaken(incarnation=incarnation)
                 session.send(pb.OrchestratorFrame(journal_taken=taken))
                 return
 

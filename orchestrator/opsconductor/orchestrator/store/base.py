@@ -19,6 +19,7 @@ from opsconductor.rpc.errors import (
     InvalidTransition,
     OpsConductorError,
     RequestIdReused,
+    StoreRegressed,
     StoreUnavailable,
 )
 
@@ -42,10 +43,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class AppendEvents:
-    """Appends events with consecutive numbers; SequenceConflict when one is taken. Returns None."""
+    """Appends events with consecutive numbers; SequenceConflict when one is taken. Returns None.
+
+    ChainBroken when the event before the first is not there, or not with the hash that is given.
+    """
 
     execution_id: str
     events: tuple[StoredEvent, ...]
+    after: str = ""
+    """Hash of the event before the first, as the caller knows it; empty for any."""
 
     def __post_init__(self) -> None:
         """Refuses, with ValueError, numbers that do not follow each other from 1 up."""
@@ -131,6 +137,9 @@ class ChangeAgent:
     draining: bool | None = None
     quarantined: bool | None = None
     certificate_expire_time: datetime | None = None
+    certificate_sha256: str | None = None
+    journal_id: str | None = None
+    facts: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +193,32 @@ class SetMeta:
     value: str
 
 
+@dataclass(frozen=True, slots=True)
+class DropMeta:
+    """Removes a value of the store as a whole if it still is this one. Returns None."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class CountCommit:
+    """Counts a transaction of an orchestrator's data directory; returns a ``Counted``."""
+
+    name: str
+    seen: int
+    """The count of the newest one whose end is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The number of a transaction, higher than any before it of the same data directory."""
+
+    count: int
+    went_back: bool
+    """Whether the store did not know the newest transaction before."""
+
+
 Op: TypeAlias = (
     AppendEvents
     | PutExecution
@@ -197,6 +232,8 @@ Op: TypeAlias = (
     | PutAsset
     | DeleteAsset
     | SetMeta
+    | DropMeta
+    | CountCommit
     | OpenSession
     | ChangeAgent
     | sharing.JoinReplicas
@@ -228,6 +265,18 @@ class SequenceConflict(InvalidTransition):
         self.seq = seq
         super().__init__(
             f"event {seq} of {execution_id} is already written: reload it and decide again",
+            metadata={"execution_id": execution_id, "seq": str(seq)},
+        )
+
+
+class ChainBroken(StoreRegressed):
+    """The store lost what was written: it is older than what the caller has seen of it."""
+
+    def __init__(self, execution_id: str, seq: int) -> None:
+        self.execution_id = execution_id
+        self.seq = seq
+        super().__init__(
+            f"event {seq} of {execution_id} was written, and is not in the store as it was",
             metadata={"execution_id": execution_id, "seq": str(seq)},
         )
 

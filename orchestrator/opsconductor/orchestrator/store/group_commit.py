@@ -12,6 +12,7 @@ from opsconductor.rpc.errors import OpsConductorError, StoreUnavailable
 
 if TYPE_CHECKING:
     from opsconductor.orchestrator.store.base import Call, Outcome, Writer
+    from opsconductor.orchestrator.store.mark import Mark
 
 _CALLS_LIMIT = 2000
 _BYTES_LIMIT = 8 * 1024 * 1024
@@ -29,6 +30,8 @@ class GroupCommit:
     """Writes the calls of many callers, a batch at a time; answers each when it is durable."""
 
     def __init__(self, database: Writer) -> None:
+        self.mark: Mark | None = None
+        """Keeps how many transactions there were."""
         self._database = database
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
@@ -58,13 +61,20 @@ class GroupCommit:
                 continue
             batch = self._take()
             try:
-                outcomes = await self._database.commit([item.call for item in batch])
+                outcomes = await self._commit([item.call for item in batch])
             except Exception as exc:  # noqa: BLE001 - it belongs to the callers, who all get it
                 for item in batch:
                     _fail(item.done, exc)
             else:
                 for item, outcome in zip(batch, outcomes, strict=True):
                     _answer(item.done, outcome)
+
+    async def _commit(self, calls: list[Call]) -> list[Outcome]:
+        if (mark := self.mark) is None:
+            return await self._database.commit(calls)
+        *outcomes, counted = await self._database.commit([*calls, (mark.next_commit(),)])
+        mark.acknowledged(counted)
+        return outcomes
 
     def _take(self) -> list[_Waiting]:
         batch = [self._waiting.popleft()]

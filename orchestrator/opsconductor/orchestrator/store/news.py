@@ -16,6 +16,7 @@ FOR_ALL = (
     base.ChangeAgent,
     base.BumpSessionEpoch,
     base.SetMeta,
+    base.DropMeta,
     base.PutAsset,
     base.DeleteAsset,
     sharing.PutSessions,

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 _READERS = 5
 _CONNECT_TIMEOUT = timedelta(seconds=10)
 _COMMAND_TIMEOUT = timedelta(seconds=30)
+_IDLE_TIMEOUT = timedelta(seconds=5)
+"""The server ends a transaction whose client, frozen or cut off, goes on with it no sooner.
+
+Until then it keeps its locks, and whoever would take over its work waits for them.
+"""
 _PAUSES = (timedelta(0), timedelta(milliseconds=100), timedelta(seconds=1))
 """Before each try of a write: a restart or failover of the server is often over within a second."""
 
@@ -146,5 +151,8 @@ def _engine(url: URL, connections: int) -> AsyncEngine:
         connect_args={
             "timeout": _CONNECT_TIMEOUT.total_seconds(),
             "command_timeout": _COMMAND_TIMEOUT.total_seconds(),
+            "server_settings": {
+                "application_name": f"{_IDLE_TIMEOUT.total_seconds():.0f}s"
+            },
         },
     )

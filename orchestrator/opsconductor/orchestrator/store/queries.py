@@ -214,5 +214,10 @@ def meta_value(connection: Connection, key: str) -> str | None:
     return connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar()
 
 
+def meta_values(connection: Connection) -> dict[str, str]:
+    """Returns every value that belongs to the store as a whole, as they are at one moment."""
+    return {row.key: row.value for row in connection.execute(select(meta.c.key, meta.c.value))}
+
+
 def _of_tenant(column: ColumnElement[str], tenant: str | None) -> tuple[ColumnElement[bool], ...]:
     return () if tenant is None else (column == tenant,)

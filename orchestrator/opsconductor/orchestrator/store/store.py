@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opsconductor.orchestrator.store.base import Database, Op
+    from opsconductor.orchestrator.store.mark import Mark
     from opsconductor.orchestrator.store.news import News
     from opsconductor.orchestrator.store.pages import Page
     from opsconductor.orchestrator.store.rows import (
@@ -51,6 +52,10 @@ class Store:
         self.incarnation = incarnation
         self._database = database
         self._writer = GroupCommit(database)
+
+    def count_with(self, mark: Mark) -> None:
+        """Counts every transaction from here on, and has a mark keep the newest one's number."""
+        self._writer.mark = mark
 
     @property
     def shared(self) -> bool:
@@ -280,6 +285,10 @@ class Store:
     async def meta(self, key: str) -> str | None:
         """Returns a value of the store as a whole."""
         return await self._database.read(partial(queries.meta_value, key=key))
+
+    async def meta_values(self) -> dict[str, str]:
+        """Returns all values of the store as a whole, as they are at one moment."""
+        return await self._database.read(queries.meta_values)
 
 
 async def _open_database(url: str, now: datetime) -> Database:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import TextClause, bindparam, case, delete, select, text, update
 
 from opsconductor.orchestrator.store import base, rows, schema, sharing, sharing_writes
+from opsconductor.orchestrator.store.chains import Chains
+from opsconductor.orchestrator.store.mark import COUNTS
 from opsconductor.orchestrator.store.output import OutputFold, Stream
 from opsconductor.orchestrator.store.pages import columns_of
 from opsconductor.rpc.errors import NotFound, TokenInvalid
@@ -67,6 +69,7 @@ class Writes:
         self.connection = connection
         self.output = OutputFold(connection, lengths)
         self.guards = sharing_writes.Guards(connection)
+        self.chains = Chains(connection)
         self._rows: dict[TextClause, list[dict[str, Any]]] = {}
 
     def apply(self, op: base.Op) -> Any:
@@ -82,6 +85,7 @@ class Writes:
     def flush(self) -> None:
         """Writes what was gathered."""
         self.guards.flush()
+        self.chains.check()
         for statement, parameters in self._rows.items():
             # By key: writers that meet in the same rows then wait for each other in one order.
             parameters.sort(key=_first_value)
@@ -95,6 +99,7 @@ def _first_value(parameters: Mapping[str, Any]) -> str:
 
 
 def _append_events(writes: Writes, op: base.AppendEvents) -> None:
+    writes.chains.add(op)
     for item in op.events:
         values = (op.execution_id, item.seq, item.type, item.time, item.data, item.hash)
         writes.add(_INSERT_EVENT, dict(zip(_EVENT_NAMES, values, strict=True)))
@@ -152,7 +157,7 @@ def _open_session(writes: Writes, op: base.OpenSession) -> rows.AgentRow:
     return rows.AgentRow(*row)
 
 
-_CHANGEABLE = ("draining", "quarantined", "certificate_expire_time")
+_CHANGEABLE = tuple(item.name for item in fields(base.ChangeAgent) if item.name != "agent_id")
 
 
 def _change_agent(writes: Writes, op: base.ChangeAgent) -> None:
@@ -228,6 +233,27 @@ def _set_meta(writes: Writes, op: base.SetMeta) -> None:
     writes.connection.execute(_META.statement, _META.parameters(op))
 
 
+def _drop_meta(writes: Writes, op: base.DropMeta) -> None:
+    key, value = schema.meta.c.key == op.key, schema.meta.c.value == op.value
+    writes.connection.execute(delete(schema.meta).where(key, value))
+
+
+_COUNT = text(
+    "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) "
+    "WHERE key = :key AND CAST(value AS BIGINT) >= :seen RETURNING value"
+)
+
+
+def _count_commit(writes: Writes, op: base.CountCommit) -> base.Counted:
+    key = COUNTS + op.name
+    found = writes.connection.execute(_COUNT, {"key": key, "seen": op.seen}).scalar()
+    if found is not None:
+        return base.Counted(int(found), went_back=False)
+    # Goes on above what was seen: no older state that is put back later may look newer.
+    _set_meta(writes, base.SetMeta(key, str(op.seen + 1)))
+    return base.Counted(op.seen + 1, went_back=op.seen > 0)
+
+
 _APPLY: Mapping[type, Callable[[Writes, Any], Any]] = {
     base.AppendEvents: _append_events,
     base.PutExecution: _put_execution,
@@ -243,6 +269,8 @@ _APPLY: Mapping[type, Callable[[Writes, Any], Any]] = {
     base.PutAsset: _put_asset,
     base.DeleteAsset: _delete_asset,
     base.SetMeta: _set_meta,
+    base.DropMeta: _drop_meta,
+    base.CountCommit: _count_commit,
     sharing.Fence: lambda writes, op: writes.guards.fence(op),
     sharing.TakeHold: lambda writes, op: writes.guards.take(op),
     sharing.FreeHolds: lambda writes, op: writes.guards.free(op),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from opsconductor.orchestrator.domain.policy import (
     Policy,
     Rule,
 )
-from opsconductor.orchestrator.domain.policy_document import read_policy
+from opsconductor.orchestrator.domain.policy_document import read_policy, require_known_tools
 from opsconductor.orchestrator.domain.risk import LEVELS
 from opsconductor.rpc.errors import DocumentInvalid
 
@@ -48,6 +49,35 @@ def test_default_levels(given_facts: Any, level: Any, rule: Any) -> None:
     decided = DEFAULT_POLICY.level_for(given_facts)
     assert (decided.level, decided.rule) == (level, rule)
     assert "policy default 1" in decided.reasons[0]
+
+
+def test_a_rule_may_be_about_plans_that_use_some_tools() -> None:
+    rules = (
+        Rule("low", 0, risk=("low",)),
+        Rule("disks", 1, tools=("check_disk_space", "disk_usage")),
+    )
+    policy = Policy("strict", "1", rules)
+    asking = replace(facts(), tools=frozenset({"uptime", "check_disk_space"}))
+    decided = policy.level_for(asking)
+    assert (decided.level, decided.rule) == (1, "disks")
+    assert decided.reasons == ("policy strict 1, rule disks: it uses check_disk_space",)
+    assert policy.level_for(replace(facts(), tools=frozenset({"uptime"}))).level == 0
+
+
+def test_no_rule_about_tools_goes_below_the_floor() -> None:
+    policy = Policy("odd", "1", (Rule("rm", 0, tools=("delete_file",)),))
+    removing = replace(facts("high", "destructive"), tools=frozenset({"delete_file"}))
+    assert policy.level_for(removing).level == 1
+
+
+def test_a_rule_that_names_an_unknown_tool_is_refused_with_a_suggestion() -> None:
+    policy = Policy("odd", "1", (Rule("disks", 1, tools=("chek_disk",)),))
+    known = {"check_disk"}
+    with pytest.raises(DocumentInvalid) as caught:
+        require_known_tools(policy, lambda name: name in known or None, lambda _: sorted(known))
+    (fault,) = caught.value.faults
+    assert (fault.code, fault.found) == ("UNKNOWN_TOOL", "chek_disk")
+    assert "did you mean check_disk?" in fault.expected
 
 
 def test_embedded_policy_says_that_the_operator_approves_their_own_plans() -> None:
