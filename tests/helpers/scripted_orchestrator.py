@@ -8,13 +8,13 @@ import threading
 from collections import Counter
 from concurrent import futures
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from helpers.scripted_fleet import Agents, Answers, Inventory, abort
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import NotFound, OpsConductorError, UnknownTool
-from opsconductor.rpc.status import to_status
 from opsconductor.v1 import (
     agent_admin_service_pb2 as agents,
 )
@@ -28,7 +28,6 @@ from opsconductor.v1 import (
 )
 from opsconductor.v1 import approval_service_pb2 as approvals
 from opsconductor.v1 import execution_service_pb2 as executions
-from opsconductor.v1 import inventory_service_pb2 as inventory
 from opsconductor.v1 import plan_service_pb2 as plans
 from opsconductor.v1 import tool_service_pb2 as tools
 
@@ -186,10 +185,10 @@ class ScriptedOrchestrator:
         )
         tool_service_pb2_grpc.add_ToolServiceServicer_to_server(_Tools(script), self._server)
         agent_admin_service_pb2_grpc.add_AgentAdminServiceServicer_to_server(
-            _Agents(script), self._server
+            Agents(script), self._server
         )
         inventory_service_pb2_grpc.add_InventoryServiceServicer_to_server(
-            _Inventory(script), self._server
+            Inventory(script), self._server
         )
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.endpoint = f"127.0.0.1:{port}"
@@ -201,25 +200,7 @@ class ScriptedOrchestrator:
         self._server.stop(None).wait()
 
 
-def _abort(context: grpc.ServicerContext, error: OpsConductorError) -> NoReturn:
-    status = to_status(error)
-    context.set_trailing_metadata(status.metadata)
-    context.abort(status.code, status.message)
-    raise AssertionError
-
-
-class _Base:
-    def __init__(self, script: Script) -> None:
-        self.script = script
-
-    def called(self, request: Any, context: grpc.ServicerContext) -> None:
-        self.script.calls.append(request)
-        if self.script.error is not None:
-            error, self.script.error = self.script.error, None
-            _abort(context, error)
-
-
-class _Plans(_Base, plan_service_pb2_grpc.PlanServiceServicer):
+class _Plans(Answers, plan_service_pb2_grpc.PlanServiceServicer):
     def Validate(self, request: Any, context: grpc.ServicerContext) -> plans.ValidateResponse:
         self.called(request, context)
         return plans.ValidateResponse(faults=self.script.faults)
@@ -229,7 +210,7 @@ class _Plans(_Base, plan_service_pb2_grpc.PlanServiceServicer):
         return self.script.preview
 
 
-class _Executions(_Base, execution_service_pb2_grpc.ExecutionServiceServicer):
+class _Executions(Answers, execution_service_pb2_grpc.ExecutionServiceServicer):
     def Submit(self, request: Any, context: grpc.ServicerContext) -> executions.SubmitResponse:
         self.called(request, context)
         self.script.submitted.append(request)
@@ -240,7 +221,7 @@ class _Executions(_Base, execution_service_pb2_grpc.ExecutionServiceServicer):
     def Get(self, request: Any, context: grpc.ServicerContext) -> executions.GetResponse:
         self.called(request, context)
         if request.execution_id != self.script.execution.execution_id:
-            _abort(context, NotFound(f"there is no execution {request.execution_id}"))
+            abort(context, NotFound(f"there is no execution {request.execution_id}"))
         return executions.GetResponse(execution=self.script.execution)
 
     def List(self, request: Any, context: grpc.ServicerContext) -> executions.ListResponse:
@@ -301,7 +282,7 @@ class _Executions(_Base, execution_service_pb2_grpc.ExecutionServiceServicer):
         return executions.ResolveUnknownResponse(execution=self.script.execution)
 
 
-class _Approvals(_Base, approval_service_pb2_grpc.ApprovalServiceServicer):
+class _Approvals(Answers, approval_service_pb2_grpc.ApprovalServiceServicer):
     def List(self, request: Any, context: grpc.ServicerContext) -> approvals.ListApprovalsResponse:
         self.called(request, context)
         found = [self.script.approval.approval] if self.script.approval else []
@@ -310,7 +291,7 @@ class _Approvals(_Base, approval_service_pb2_grpc.ApprovalServiceServicer):
     def Get(self, request: Any, context: grpc.ServicerContext) -> approvals.GetApprovalResponse:
         self.called(request, context)
         if self.script.approval is None:
-            _abort(context, NotFound("there is no such approval"))
+            abort(context, NotFound("there is no such approval"))
         return self.script.approval
 
     def Decide(self, request: Any, context: grpc.ServicerContext) -> approvals.DecideResponse:
@@ -326,17 +307,17 @@ class _Approvals(_Base, approval_service_pb2_grpc.ApprovalServiceServicer):
         return approvals.DecideResponse(approval=self.script.approval.approval)
 
 
-class _Tools(_Base, tool_service_pb2_grpc.ToolServiceServicer):
+class _Tools(Answers, tool_service_pb2_grpc.ToolServiceServicer):
     def List(self, request: Any, context: grpc.ServicerContext) -> tools.ListToolsResponse:
         self.called(request, context)
         return tools.ListToolsResponse(tools=self.script.tools)
 
     def Get(self, request: Any, context: grpc.ServicerContext) -> tools.GetToolResponse:
         self.called(request, context)
-        for tool in self.script.tools:
-            if request.name in (tool.name, *tool.aliases):
-                return tools.GetToolResponse(tool=tool)
-        _abort(context, UnknownTool(f"no tool is named {request.name}; did you mean ping?"))
+        named = (tool for tool in self.script.tools if request.name in (tool.name, *tool.aliases))
+        if (tool := next(named, None)) is None:
+            abort(context, UnknownTool(f"no tool is named {request.name}; did you mean ping?"))
+        return tools.GetToolResponse(tool=tool)
 
     def Search(self, request: Any, context: grpc.ServicerContext) -> tools.SearchToolsResponse:
         self.called(request, context)
@@ -349,56 +330,3 @@ class _Tools(_Base, tool_service_pb2_grpc.ToolServiceServicer):
     def Export(self, request: Any, context: grpc.ServicerContext) -> tools.ExportToolsResponse:
         self.called(request, context)
         return tools.ExportToolsResponse(document='{"tools": []}')
-
-
-class _Agents(_Base, agent_admin_service_pb2_grpc.AgentAdminServiceServicer):
-    def List(self, request: Any, context: grpc.ServicerContext) -> agents.ListAgentsResponse:
-        self.called(request, context)
-        return agents.ListAgentsResponse(agents=self.script.agents)
-
-    def Get(self, request: Any, context: grpc.ServicerContext) -> agents.GetAgentResponse:
-        self.called(request, context)
-        return agents.GetAgentResponse(agent=self.script.agents[0])
-
-    def Drain(self, request: Any, context: grpc.ServicerContext) -> agents.DrainAgentResponse:
-        self.called(request, context)
-        return agents.DrainAgentResponse(agent=self.script.agents[0])
-
-    def Release(self, request: Any, context: grpc.ServicerContext) -> agents.ReleaseAgentResponse:
-        self.called(request, context)
-        return agents.ReleaseAgentResponse(agent=self.script.agents[0])
-
-    def ConfirmRestore(
-        self, request: Any, context: grpc.ServicerContext
-    ) -> agents.ConfirmRestoreResponse:
-        self.called(request, context)
-        return agents.ConfirmRestoreResponse()
-
-    def CreateJoinToken(
-        self, request: Any, context: grpc.ServicerContext
-    ) -> agents.CreateJoinTokenResponse:
-        self.called(request, context)
-        return agents.CreateJoinTokenResponse(token_file="token: secret\n")
-
-
-class _Inventory(_Base, inventory_service_pb2_grpc.InventoryServiceServicer):
-    def List(self, request: Any, context: grpc.ServicerContext) -> inventory.ListAssetsResponse:
-        self.called(request, context)
-        asset = inventory.Asset(name="web-01", type="linux_server", port=22, address="10.0.0.1")
-        return inventory.ListAssetsResponse(assets=[asset])
-
-    def Import(self, request: Any, context: grpc.ServicerContext) -> inventory.ImportAssetsResponse:
-        self.called(request, context)
-        return inventory.ImportAssetsResponse(created=1, updated=2)
-
-    def Query(self, request: Any, context: grpc.ServicerContext) -> inventory.QueryAssetsResponse:
-        self.called(request, context)
-        return inventory.QueryAssetsResponse(total_count=1)
-
-    def Delete(self, request: Any, context: grpc.ServicerContext) -> inventory.DeleteAssetResponse:
-        self.called(request, context)
-        return inventory.DeleteAssetResponse()
-
-    def Change(self, request: Any, context: grpc.ServicerContext) -> inventory.ChangeAssetResponse:
-        self.called(request, context)
-        return inventory.ChangeAssetResponse()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from opsconductor.orchestrator.store.batch import commit_batch
@@ -33,15 +33,29 @@ if TYPE_CHECKING:
     from simulation.virtual_loop import VirtualLoop
 
 
+class Memory:
+    """A database in memory: its content can be replaced, what SQLAlchemy has compiled is kept."""
+
+    def __init__(self) -> None:
+        self.raw = _connect()
+        self.engine = create_engine("sqlite://", creator=lambda: self.raw, poolclass=StaticPool)
+        event.listen(self.engine, "begin", _begin)
+
+    def fill(self, content: bytes) -> None:
+        """Replaces the content; a connection that has used json_each does not outlive that."""
+        self.engine.dispose()
+        self.raw.close()
+        self.raw = _connect()
+        self.raw.deserialize(content)
+
+
+def _connect() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+
+
 @cache
-def _engine() -> tuple[sqlite3.Connection, Engine]:
-    # A statement that is kept and asks json_each crashes SQLite once the database was put back.
-    raw = sqlite3.connect(
-        ":memory:", check_same_thread=False, isolation_level=None, cached_statements=0
-    )
-    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-    event.listen(engine, "begin", _begin)
-    return raw, engine
+def _memory() -> Memory:
+    return Memory()
 
 
 def _begin(connection: Connection) -> None:
@@ -51,10 +65,10 @@ def _begin(connection: Connection) -> None:
 @cache
 def empty_database() -> bytes:
     """Returns a fresh database's bytes; migrations run once."""
-    raw, engine = _engine()
-    with engine.connect() as connection:
+    memory = _memory()
+    with memory.engine.connect() as connection:
         upgrade(connection, datetime(2026, 3, 1, tzinfo=UTC))
-    return raw.serialize()
+    return memory.raw.serialize()
 
 
 class DatabaseServer:
@@ -64,11 +78,10 @@ class DatabaseServer:
         self.loop = loop
         self.rng = rng
         empty = empty_database()
-        self._raw, self._sql = _engine()
-        self._raw.deserialize(empty)
-        # What the product's SQL asks for its own time: days in the julian calendar.
-        self._raw.create_function("julianday", 1, lambda _: 2440587.5 + clock() / 86400.0)
-        self._raw.execute("UPDATE meta SET value = 'first' WHERE key = 'incarnation'")
+        self._clock = clock
+        self._memory = _memory()
+        self._fill(empty)
+        self._memory.raw.execute("UPDATE meta SET value = 'first' WHERE key = 'incarnation'")
         self.shared = False
         self.sessions = 0
         self.listeners: list[tuple[DatabaseSession, Process | None, Callable[[News], None]]] = []
@@ -92,21 +105,29 @@ class DatabaseServer:
     def snapshot(self) -> None:
         """Makes a backup."""
         state = copy.copy(self.snapshot_of_checker())
-        self._snapshots.append((self.loop.time(), self._raw.serialize(), state))
+        self._snapshots.append((self.loop.time(), self._memory.raw.serialize(), state))
 
     def restore(self) -> bool:
         """Puts back a backup; tells whether there was one."""
         if not self._snapshots:
             return False
         _, data, state = self._snapshots[self.rng.randrange(len(self._snapshots))]
-        self._raw.deserialize(data)
+        self._fill(data)
         self.age += 1
         self.restore_checker(state)
         return True
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
         """Does what an operator does by hand."""
-        return self._raw.execute(statement, values).fetchall()
+        return self._memory.raw.execute(statement, values).fetchall()
+
+    def _fill(self, content: bytes) -> None:
+        self._memory.fill(content)
+        # What the product's SQL asks for its own time: days in the julian calendar.
+        self._memory.raw.create_function("julianday", 1, self._julian_day)
+
+    def _julian_day(self, _: object) -> float:
+        return 2440587.5 + self._clock() / 86400.0
 
     def write(
         self, calls: Sequence[Call], lengths: dict[Any, int], age: int, by: object = None
@@ -117,7 +138,7 @@ class DatabaseServer:
         if self.rng.random() < self.failing:
             return StoreUnavailable("the transaction was rolled back: simulated")
         try:
-            with self._sql.connect() as connection:
+            with self._memory.engine.connect() as connection:
                 outcomes = commit_batch(connection, calls, lengths)
         except Exception as exc:  # noqa: BLE001 - it belongs to the caller
             return exc
@@ -143,7 +164,7 @@ class DatabaseServer:
         """Runs one read; returns the value or the error."""
         if self.down or age != self.age:
             return StoreUnavailable("the database does not answer: simulated")
-        with self._sql.connect() as connection:
+        with self._memory.engine.connect() as connection:
             return answer(query, connection)
 
 

@@ -6,7 +6,6 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import pytest
 from sqlalchemy import text
 
 from helpers.plans import look
@@ -15,6 +14,8 @@ from opsconductor.orchestrator.store import postgres
 from opsconductor.orchestrator.store.base import SetMeta
 
 if TYPE_CHECKING:
+    import pytest
+
     from helpers.streets import Street
 
 

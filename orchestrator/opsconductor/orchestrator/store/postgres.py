@@ -152,7 +152,7 @@ def _engine(url: URL, connections: int) -> AsyncEngine:
             "timeout": _CONNECT_TIMEOUT.total_seconds(),
             "command_timeout": _COMMAND_TIMEOUT.total_seconds(),
             "server_settings": {
-                "application_name": f"{_IDLE_TIMEOUT.total_seconds():.0f}s"
+                "idle_in_transaction_session_timeout": f"{_IDLE_TIMEOUT.total_seconds():.0f}s"
             },
         },
     )

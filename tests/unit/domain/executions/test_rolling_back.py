@@ -85,8 +85,8 @@ def test_an_undo_by_hand_is_left_to_a_person_and_the_rest_is_undone() -> None:
 
 
 def test_a_step_without_an_undo_is_left_and_said() -> None:
-    touch = {"id": "b", "tool": "run_command", "inputs": {"argv": ["touch", "/x"]}, "undo": "none"}
-    plan = compiled(write("a"), touch, look("end"), on_failure="rollback")
+    remove = {"id": "b", "tool": "run_command", "inputs": {"argv": ["rm", "/x"]}, "undo": "none"}
+    plan = compiled(write("a"), remove, look("end"), on_failure="rollback")
     story = Story(plan).decide("approve", "bob").complete("a", "b").end("end", "failed")
     story.complete("a")
     assert (story.outcome, story.states["b"]) == ("rolled_back", "completed")
