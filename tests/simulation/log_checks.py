@@ -162,13 +162,15 @@ class LogChecks:
             known.at if known else self._now(),
         )
         memory, here = self.memories[event.agent_id], self.known.epochs.get(event.agent_id, 0)
-        behind = memory.incarnation == self.incarnation and memory.epoch > here
+        recovered = event.attempt_id in state.recovered  # it was granted before a restore
+        ahead = memory.incarnation == self.incarnation and memory.epoch > here
+        behind = ahead and not recovered
         self.require("I14", not behind, f"a grant to {event.agent_id}, which is ahead of the store")
         # Each orchestrator has a session of its own with an agent; it never goes back to an older.
         key = self._by, event.agent_id
         used, opened = self._granted_in.get(key, 0), self._opened_by.get(key, 0)
         said = f"a grant in session {event.session_epoch} after {used}, with {opened} open"
-        if event.attempt_id not in state.recovered:  # that was granted before a restore
+        if not recovered:
             self.require("I9", used <= event.session_epoch <= opened, said)
             self._granted_in[key] = event.session_epoch
             self._grants_anew = True

@@ -393,3 +393,35 @@ async def test_journals_are_awaited_over_a_restart_of_the_orchestrator(backup: B
     assert why(house, run) == "waits for the journal of a2 after the store was restored"
     await come(house, "a2", before)
     await house.live(run, "a")
+
+
+async def test_what_two_orchestrators_take_in_is_awaited_by_neither(backup: Backup) -> None:
+    first = backup.house
+    second = await House.over(first.store)
+    before = await confirm(first)
+    await second.agents.restoring.load()
+    assert first.agents.restoring.awaited("default") == ["a1", "a2"]
+    await come(first, "a1", before)
+    assert second.agents.restoring.awaited("default") == ["a1", "a2"]  # it has not looked since
+    await come(second, "a2", before)
+    assert second.fleet.held("default") == ""
+    await first.agents.restoring.load()
+    assert first.fleet.held("default") == ""
+    await second.agents.stop()
+    await second.engine.stop()
+
+
+async def test_what_an_orchestrator_has_not_heard_of_does_not_undo_safe_mode(
+    backup: Backup,
+) -> None:
+    first = backup.house
+    second = await House.over(first.store)
+    before = await confirm(first)
+    await second.agents.restoring.load()
+    await first.agents.restoring.enter("another sign")
+    await come(second, "a1", before)
+    await second.agents.restoring.lose("default", ["something"])
+    await first.agents.restoring.load()
+    assert "another sign" in first.fleet.held("default")
+    await second.agents.stop()
+    await second.engine.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from opsconductor.rpc import ids
 from opsconductor.rpc.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from opsconductor.orchestrator.domain.execution import Attempt, Execution
@@ -165,7 +166,19 @@ class Change:
             for grant, attempt_id in self.grants
             for key, room in grant.step.locks
         ]
-        return ops, owner
+        return [*ops, *self._holds_recovered()], owner
+
+    def _holds_recovered(self) -> Iterator[Op]:
+        """What an agent is found to be at holds its locks, also when others hold them by now."""
+        for item in self.recorded:
+            if not isinstance(found := item.event, ev.AttemptRecovered):
+                continue
+            if found.report["state"] != AttemptState.RUNNING:
+                yield FreeHolds(found.attempt_id)
+                continue
+            step = self.state.compiled_step(found.step_id)
+            for key, _ in locks_of(self.state.tenant, step, found.kind):
+                yield TakeHold(key, sys.maxsize, found.attempt_id)
 
     def _ended(self) -> list[Attempt]:
         """Returns the attempts that end in this change and held locks."""

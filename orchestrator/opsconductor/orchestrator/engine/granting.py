@@ -9,6 +9,7 @@ from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain import starting
 from opsconductor.orchestrator.domain.locks import locks_of
 from opsconductor.orchestrator.domain.place import Grant, place, ready_steps
+from opsconductor.orchestrator.domain.states import AttemptState
 from opsconductor.orchestrator.engine.waiting import Queue
 from opsconductor.rpc.failpoints import hit
 
@@ -69,10 +70,18 @@ class Granting:
         """Counts every live attempt of an execution; those that are counted stay counted."""
         for attempt in state.live_attempts():
             self._take(state, attempt)
+        for found in state.recovered.values():
+            if found.attempt_id in state.attempts:
+                continue
+            if found.report["state"] == AttemptState.RUNNING:
+                self._take(state, found)
+            elif self._fleet.release(found.agent_id, found.attempt_id):
+                self._free()
 
     def let_go(self, state: Execution) -> None:
         """Counts nothing of an execution any more."""
-        for attempt in state.attempts.values():
+        held: list[Attempt | ev.AttemptRecovered] = [*state.attempts.values()]
+        for attempt in (*held, *state.recovered.values()):
             self._fleet.release(attempt.agent_id, attempt.attempt_id)
         self._waiting.put(state.execution_id)
 
@@ -113,6 +122,6 @@ class Granting:
             self._free()
         return ended
 
-    def _take(self, state: Execution, attempt: Attempt) -> None:
+    def _take(self, state: Execution, attempt: Attempt | ev.AttemptRecovered) -> None:
         locks = locks_of(state.tenant, state.compiled_step(attempt.step_id), attempt.kind)
         self._fleet.take(attempt.agent_id, attempt.attempt_id, locks)

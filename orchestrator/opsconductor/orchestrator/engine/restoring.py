@@ -132,7 +132,10 @@ class Restoring:
         names = self.awaited(tenant)
         if not names:
             return ""
-        return f"waits for the journal of {', '.join(names)} after the store was restored"
+        return (
+            f"waits for the journal of {', '.join(names)} after the store was restored; one that "
+            "is lost is left out with `opsctl agents confirm-restore --without`"
+        )
 
     def awaited(self, tenant: str) -> list[str]:
         """Returns the names of a tenant's agents whose journals are awaited."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, insert, literal, select, text, update
@@ -110,9 +111,9 @@ class Guards:
             places = held[op.lock_key]
             if op.attempt_id in places.values():
                 continue
-            slot = next((n for n in range(op.room) if n not in places), None)
-            if slot is None:
+            if len(places) >= op.room:
                 raise sharing.LockTaken(op.lock_key)
+            slot = next(n for n in count() if n not in places)
             places[slot] = op.attempt_id
             rows.append({"lock_key": op.lock_key, "slot": slot, "attempt_id": op.attempt_id})
         if rows:
