@@ -47,7 +47,10 @@ _WEBCTL = """\
 # usage: webctl ACTION SERVICE
 here={folder}
 pid=$(cat "$here/web.pid" 2>/dev/null)
-alive() {{ [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; }}
+# Where nobody collects the dead (a container without an init), they still have a number.
+alive() {{
+  [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && ! grep -q '^State:.*Z' "/proc/$pid/status"
+}}
 start() {{
   {python} -m http.server {web_port} --bind {address} --directory "$here/www" \\
     >>"$here/web.log" 2>&1 </dev/null &
@@ -55,7 +58,7 @@ start() {{
   echo "started $2 (pid $!)"
 }}
 stop() {{
-  if alive; then kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done; fi
+  if alive; then kill "$pid"; while alive; do sleep 0.05; done; fi
   echo "stopped $2"
 }}
 case "$1" in

@@ -10,7 +10,6 @@ import pytest
 
 from helpers.engines import House
 from opsconductor.orchestrator.engine.marking import Marking
-from opsconductor.orchestrator.store.base import CountCommit, DropMeta, SetMeta
 from opsconductor.orchestrator.store.mark import Mark, MarkFile
 
 if TYPE_CHECKING:
@@ -128,21 +127,3 @@ async def test_a_slot_that_was_torn_leaves_the_one_before(place: Place) -> None:
         assert count - 1 <= left.count <= count
         file.write(slot, torn[slot].rstrip(b"\0"))
     file.close()
-
-
-async def test_a_transaction_that_the_store_lost_is_noticed_by_the_next(place: Place) -> None:
-    house = await place.start()
-    (first,) = await house.store.commit(CountCommit("d1", 0))
-    (second,) = await house.store.commit(CountCommit("d1", first.count))
-    assert (first.count, second.count, second.went_back) == (1, 2, False)
-    (later,) = await house.store.commit(CountCommit("d1", 9))
-    assert (later.count, later.went_back) == (10, True)
-
-
-async def test_a_value_is_only_dropped_while_it_is_the_one_that_was_meant(place: Place) -> None:
-    store = (await place.start()).store
-    await store.commit(SetMeta("awaited/a1", "second"))
-    await store.commit(DropMeta("awaited/a1", "first"))
-    assert await store.meta("awaited/a1") == "second"
-    await store.commit(DropMeta("awaited/a1", "second"))
-    assert await store.meta("awaited/a1") is None

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.states import ExecutionState
+from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState
 from opsconductor.orchestrator.engine.importing import Importing
 from opsconductor.orchestrator.engine.keeping import Keeping
 from opsconductor.orchestrator.engine.reporting import Reporting, tool_of
@@ -184,9 +184,23 @@ class Agents:
         raise PermissionDenied(f"agent {member.name} is quarantined: {reason}")
 
     async def hand_over(self, member: Member, lines: Sequence[Remembered], *, last: bool) -> None:
-        """Takes in a part of the journal of an agent after a restore of the store."""
+        """Takes in a part of the journal of an agent after a restore of the store.
+
+        Raises:
+            StoreRegressed: The agent is at work on something of an execution that is not known any
+                more. Nobody can tell what that changes, so it has to end before others begin.
+        """
         self.heard(member)
-        await self.restoring.lose(member.tenant, await self._importing.take(member, lines))
+        lost = await self._importing.take(member, lines)
+        for line in lines:
+            at_work = line.report.state in (AttemptState.GRANTED, AttemptState.RUNNING)
+            if at_work and not await self.restoring.knows(line.report.attempt_id):
+                raise StoreRegressed(
+                    f"agent {member.name} is still at work on {line.report.attempt_id} of "
+                    f"{line.execution_id}, which is not known any more: that has to end first",
+                    retry_after=TRY_AGAIN,
+                )
+        await self.restoring.lose(member.tenant, lost)
         if last:
             await self.restoring.taken(member)
             self._give_all()
