@@ -7,7 +7,7 @@ DATA_DIR ?= .opsconductor
 TOOLS_BIN := $(shell deploy/setup/go_tools --where)
 PYTEST := PATH="$(TOOLS_BIN):$$PATH" $(PY) -m pytest
 # What takes long, measures, or reaches out is not a part of `make test`, but has its own target.
-APART := bench chaos faults live tools_live
+APART := bench chaos faults live simulation tools_live
 PERMITTED := $(filter true 1,$(CI) $(YES))
 
 PROTO_OUT := clients/python
@@ -52,7 +52,7 @@ test: setup-dev  ## prove it (ARGS="-k name" for a part, JOBS=1 for one at a tim
 .PHONY: faults
 faults: setup-dev  ## kill, freeze and cut off every process at every named point; needs a few minutes
 	@$(PY) deploy/setup/system_packages.py test
-	$(PYTEST) -q -n $(JOBS) tests/faults $(ARGS)
+	$(PYTEST) -q -n $(JOBS) tests/faults tests/simulation $(ARGS)
 
 .PHONY: check format-check lint types imports house
 check: format-check lint types imports protos-check house  ## everything that is checked without running the product

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.backups import backup  # noqa: F401 - a fixture
 from helpers.engines import House
 
 if TYPE_CHECKING:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
-from helpers.engines import House, Line
+from helpers.backups import Backup, come, confirm, remember, why
 from helpers.plans import look, restart, write
 from opsconductor.orchestrator.domain import commands
 from opsconductor.orchestrator.engine.messages import Remembered, Report
@@ -21,83 +17,7 @@ from opsconductor.rpc.errors import (
     StoreRegressed,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from opsconductor.orchestrator.domain.execution import Execution
-
 WEB = "10.0.0.9"
-TRIO = ("", "-wal", "-shm")
-
-
-@dataclass
-class Backup:
-    """An orchestrator over a SQLite file that can be copied and put back."""
-
-    folder: Path
-    house: House
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "store.sqlite"
-
-    def copy(self) -> None:
-        """Copies the file and what belongs to it, while it is in use."""
-        for suffix in TRIO:
-            shutil.copy(f"{self.store}{suffix}", self.folder / f"copy{suffix}")
-
-    async def restore(self) -> House:
-        """Puts the copy back in place of what happened since, and starts over it."""
-        await self.house.close()
-        for suffix in TRIO:
-            shutil.copy(self.folder / f"copy{suffix}", f"{self.store}{suffix}")
-        return await self.reopen()
-
-    async def reopen(self) -> House:
-        self.house = await House.open(f"sqlite:///{self.store}")
-        return self.house
-
-    async def again(self) -> House:
-        await self.house.close()
-        return await self.reopen()
-
-
-@pytest.fixture
-async def backup(tmp_path: Path) -> AsyncIterator[Backup]:
-    """Two agents are connected."""
-    made = Backup(tmp_path, await House.open(f"sqlite:///{tmp_path}/store.sqlite"))
-    for name in ("a1", "a2"):
-        await made.house.enrol(name)
-        await made.house.connect(name)
-    yield made
-    await made.house.close()
-
-
-def remember(run: Execution, step_id: str, state: str, **fields: Any) -> Remembered:
-    """Returns what a journal says of a step's first attempt."""
-    started = fields.pop("started", state != "not_started")
-    kind = fields.pop("kind", "forward")
-    attempt_id = ids.attempt_id(run.execution_id, step_id, kind, fields.pop("number", 1))
-    fields.setdefault("effects", "done" if state == "completed" else "none")
-    report = Report(attempt_id, state, session_epoch=1, **fields)
-    return Remembered(report, run.execution_id, step_id, kind, started)
-
-
-def why(house: House, run: Execution, step_id: str = "a") -> str:
-    return house.engine.waiting_reason(run.execution_id, step_id)
-
-
-async def confirm(house: House, *without: str) -> str:
-    """Lets an operator confirm; returns the incarnation before."""
-    before = house.store.incarnation
-    await house.agents.restoring.confirm("olga", "default", "disk died", without, planned=False)
-    return before
-
-
-async def come(house: House, name: str, incarnation: str, *journal: Remembered) -> Line:
-    """Lets an agent of the time before connect, with what it remembers."""
-    return await house.connect(name, last_session_epoch=9, incarnation=incarnation, journal=journal)
 
 
 async def test_an_agent_that_has_seen_a_later_session_stops_all_grants(backup: Backup) -> None:
@@ -393,52 +313,3 @@ async def test_journals_are_awaited_over_a_restart_of_the_orchestrator(backup: B
     assert why(house, run).startswith("waits for the journal of a2 after the store was restored")
     await come(house, "a2", before)
     await house.live(run, "a")
-
-
-async def test_what_two_orchestrators_take_in_is_awaited_by_neither(backup: Backup) -> None:
-    first = backup.house
-    second = await House.over(first.store)
-    await first.agents.restoring.enter("a sign")
-    before = await confirm(first)
-    await second.agents.restoring.load()
-    assert first.agents.restoring.awaited("default") == ["a1", "a2"]
-    await come(first, "a1", before)
-    assert second.agents.restoring.awaited("default") == ["a1", "a2"]  # it has not looked since
-    await come(second, "a2", before)
-    assert second.fleet.held("default") == ""
-    await first.agents.restoring.load()
-    assert first.fleet.held("default") == ""
-    await second.agents.stop()
-    await second.engine.stop()
-
-
-async def test_what_an_orchestrator_has_not_heard_of_does_not_undo_safe_mode(
-    backup: Backup,
-) -> None:
-    first = backup.house
-    second = await House.over(first.store)
-    await first.agents.restoring.enter("a sign")
-    before = await confirm(first)
-    await second.agents.restoring.load()
-    await first.agents.restoring.enter("another sign")
-    await come(second, "a1", before)
-    await second.agents.restoring.lose("default", ["something"])
-    await first.agents.restoring.load()
-    assert "another sign" in first.fleet.held("default")
-    await second.agents.stop()
-    await second.engine.stop()
-
-
-async def test_a_journal_counts_only_when_nothing_of_a_lost_execution_is_at_work(
-    backup: Backup,
-) -> None:
-    backup.copy()
-    run = await backup.house.submit(look("a"))
-    house = await backup.restore()
-    await house.agents.restoring.enter("a sign")
-    before = await confirm(house, "a2")
-    with pytest.raises(StoreRegressed, match="still at work"):
-        await come(house, "a1", before, remember(run, "a", "running"))
-    assert "waits for the journal of a1" in house.fleet.held("default")
-    await come(house, "a1", before, remember(run, "a", "completed"))
-    assert house.fleet.held("default") == ""
