@@ -171,7 +171,7 @@ def test_change_is_confirmed(build: Build) -> None:
 
 
 def test_command_nobody_can_judge_counts_as_destructive(build: Build) -> None:
-    compiled = build(command("sh", "-c", "true"))
+    compiled = build(command("sh", "-c", "$TASK"))
     assert (compiled.risk.risk_class, compiled.level.level) == ("destructive", 2)
     assert any("production" in reason for reason in compiled.risk.reasons)
 
