@@ -118,7 +118,7 @@ class Visitor:
         """Returns ``--yes`` where nobody can be asked."""
         return () if self.stage.interactive else ("--yes",)
 
-    def wait(self, true: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    def wait(self, true: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
         """Waits until something is true; raises TimeoutError naming it."""
         deadline = time.monotonic() + seconds
         while not true():
