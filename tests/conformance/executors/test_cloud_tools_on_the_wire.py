@@ -53,6 +53,10 @@ class Programs:
                 f"exit $(cat '{folder}/code')\n"
             )
             program.chmod(0o755)
+        # Where the tests are not root, what needs root goes through sudo.
+        sudo = folder / "sudo"
+        sudo.write_text('#!/bin/sh\n[ "$1 $2" = "-n --" ] && shift 2 && exec "$@"\n')
+        sudo.chmod(0o755)
 
     async def run(
         self, rendered: Rendered, answer: str, *, error: str = "", code: int = 0
