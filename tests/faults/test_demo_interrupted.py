@@ -34,7 +34,8 @@ def of_the_demo(folder: Path) -> list[str]:
 @pytest.mark.parametrize("scene", [3, 4, 5, 6])
 def test_ctrl_c_in_a_scene_takes_everything_down(tmp_path: Path, scene: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "deploy" / "demo" / "main.py")],
+        # Who runs the tests in the background has SIGINT ignored, and children inherit that.
+        ["env", "--default-signal=INT", sys.executable, str(ROOT / "deploy" / "demo" / "main.py")],
         env={**os.environ, "YES": "1", "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
