@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from generated import keep
+
 from opsconductor.orchestrator.domain.states import TABLES
 
 if TYPE_CHECKING:
@@ -34,17 +36,5 @@ def written() -> str:
     return MARKED.sub(rf"\g<1>\n{body}\n\g<2>", DOCUMENT.read_text(encoding="utf-8"))
 
 
-def main() -> int:
-    """Writes or compares; returns the exit code."""
-    text = written()
-    if "--check" in sys.argv[1:]:
-        current = DOCUMENT.read_text(encoding="utf-8") == text
-        if not current:
-            sys.stderr.write("ARCHITECTURE.md's state diagrams are out of date: make docs\n")
-        return 0 if current else 1
-    DOCUMENT.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep(DOCUMENT, written()))

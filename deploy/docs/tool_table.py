@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
+from generated import keep
 
 from opsconductor.tool_registry.registry import Registry
 from opsconductor.tool_registry.risk import worst_call
@@ -80,17 +81,5 @@ def _row(tool: Tool, real: dict[str, str]) -> str:
     return f"| {tool.name} | {risk} | {undo} | {tried} |"
 
 
-def main() -> int:
-    """Writes or compares; returns the exit code."""
-    text = written()
-    if "--check" in sys.argv[1:]:
-        current = DOCUMENT.exists() and DOCUMENT.read_text(encoding="utf-8") == text
-        if not current:
-            sys.stderr.write("tool_registry/tools/README.md is out of date: make docs\n")
-        return 0 if current else 1
-    DOCUMENT.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep(DOCUMENT, written()))

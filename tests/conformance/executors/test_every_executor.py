@@ -18,7 +18,7 @@ from helpers.places import MemorySink, marked_processes, new_attempt, until
 from helpers.postgres import postgres as postgres
 from helpers.servers import mariadb as mariadb
 from helpers.servers import redis_server as redis_server
-from helpers.servers import snmpd as snmpd
+from helpers.snmp import snmpd as snmpd
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import no_credentials
 from opsconductor.agent.executors.redact import RedactingSink

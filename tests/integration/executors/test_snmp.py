@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.places import MemorySink
-from helpers.servers import snmpd as snmpd
+from helpers.snmp import snmpd as snmpd
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
 from opsconductor.agent.executors.snmp import SnmpExecutor

@@ -61,3 +61,20 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     assert Registry.load([tools]).get("my_tool")
+
+
+def test_a_cache_others_could_have_written_is_not_believed(tools: Path) -> None:
+    first = Registry.load([tools]).get("my_tool")
+    (cache,) = (tools.parent / "cache").rglob("tools-*.json")
+    cache.write_text(cache.read_text().replace("uname", "reboot"))
+    cache.chmod(0o666)
+    assert Registry.load([tools]).get("my_tool").command == first.command
+
+
+def test_caches_of_earlier_code_do_not_pile_up(tools: Path) -> None:
+    folder = tools.parent / "cache/opsconductor"
+    folder.mkdir(parents=True)
+    for number in range(9):
+        (folder / f"tools-{number}.json").write_text("{}")
+    Registry.load([tools])
+    assert len(list(folder.glob("tools-*.json"))) == 4

@@ -2,7 +2,8 @@
 
 A file is known by the SHA-256 of its bytes; what is kept is its parsed content, as JSON in the
 user's cache folder. The name of the cache holds the state of this package's own code, so a changed
-check forgets everything. A cache that cannot be read or written costs time, nothing else.
+check forgets everything. A cache that cannot be read or written costs time, nothing else; one that
+somebody else could have written is not read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGE = Path(__file__).parent
+_KEPT = 4
+"""Caches that stay, so that versions used side by side do not drive each other out."""
 
 
 class CheckedFiles:
@@ -26,7 +29,7 @@ class CheckedFiles:
         self._known: dict[str, dict[str, Any]] = {}
         self._changed = False
         with contextlib.suppress(OSError, ValueError):
-            known = json.loads(self._file.read_bytes())
+            known = json.loads(_own(self._file))
             self._known = known if isinstance(known, dict) else {}
 
     def get(self, data: bytes) -> dict[str, Any] | None:
@@ -47,6 +50,23 @@ class CheckedFiles:
             with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False) as new:
                 json.dump(self._known, new)
             os.replace(new.name, self._file)  # noqa: PTH105 - atomic, whoever else writes
+            _forget_old(self._file.parent)
+
+
+def _own(file: Path) -> bytes:
+    """Returns a file's content; OSError when others own it or may write it."""
+    with file.open("rb") as opened:
+        status = os.fstat(opened.fileno())
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PermissionError(f"{file} can be written by others")
+        return opened.read()
+
+
+def _forget_old(folder: Path) -> None:
+    """Removes what earlier states of the code left, but for the newest few."""
+    found = sorted(folder.glob("tools-*.json"), key=lambda file: file.stat().st_mtime)
+    for file in found[:-_KEPT]:
+        file.unlink(missing_ok=True)
 
 
 def _cache_folder() -> Path:

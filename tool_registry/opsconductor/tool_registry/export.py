@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.tool_registry.formats import FORMATS
+from opsconductor.tool_registry.lint import RESERVED
 from opsconductor.tool_registry.risk import ORDER, CallRisk, worst_call
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from opsconductor.tool_registry.model import Tool
 
-TARGET = "target"
-"""Name of the argument that says where a tool runs; no parameter of a tool may have it."""
 _KEPT = (
     "type",
     "enum",
@@ -89,11 +88,11 @@ def input_schema(tool: Tool) -> dict[str, Any]:
     }
     required = [name for name in tool.parameters.get("required", ()) if name in properties]
     if tool.target_type != "none":
-        properties[TARGET] = {
+        properties[RESERVED] = {
             "type": "string",
             "description": "name of the asset, or address, the tool is used on",
         }
-        required += [TARGET] if tool.requires_target else []
+        required += [RESERVED] if tool.requires_target else []
     return {
         "type": "object",
         "properties": properties,

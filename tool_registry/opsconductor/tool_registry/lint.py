@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from opsconductor.tool_registry.render import Rendered
 
 _MAX_TEXT = 65_536
+RESERVED = "target"
+"""No parameter may have this name: in a call and in exports it is where the tool runs."""
 _CARRIED: Mapping[str, frozenset[str]] = {
     "command": frozenset({"argv", "script", "powershell"}),
     "local-command": frozenset({"argv", "script"}),
@@ -53,6 +55,8 @@ def lint_tool(tool: Tool) -> list[Fault]:
 def _lint_parameters(tool: Tool) -> Iterator[Fault]:
     for name, parameter in tool.properties.items():
         yield from _lint_parameter(parameter, f"parameters.properties.{name}")
+    if RESERVED in tool.properties:
+        yield _fault("parameters.properties", RESERVED, "another name: it says where a step runs")
     for name in sorted(tool.required - set(tool.properties)):
         yield _fault("parameters.required", name, "a name of parameters.properties")
     if len(tool.examples) < 2:

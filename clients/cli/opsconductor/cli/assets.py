@@ -64,7 +64,7 @@ def add(
     address: Annotated[str, typer.Option(help="Address or host name; default: the name.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the connection.")] = 0,
     segment: Annotated[str, typer.Option("--segment", "-s", help="Who reaches it.")] = "",
-    connection: Annotated[str, typer.Option(help="local, ssh or winrm.")] = "",
+    connection: Annotated[str, typer.Option(help="local, ssh, winrm, http or https.")] = "",
     credential: Annotated[
         str, typer.Option(help="Name of a credential in the agent's own store; never a secret.")
     ] = "",
