@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generated import keep
-
 from opsconductor.orchestrator.domain.states import TABLES
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from generated import keep
 
+from generated import keep
 from opsconductor.tool_registry.registry import Registry
 from opsconductor.tool_registry.risk import worst_call
 
