@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chaos.service import wait_until
+from chaos.service import step_processes, wait_until
 from chaos.victims import send
 from chaos.world import LEASE
 from helpers.source_tree import ROOT
@@ -62,14 +62,15 @@ PLACES = _points()
 NEEDS = {
     "cancel.after_commit": ("cancel",),
     "output.after_write_before_ack": ("talk",),
-    "adopt.mid": ("talk", "talk", "talk"),
+    "adopt.mid": ("slow", "slow", "talk"),
     "journal.rotate": ("chain", "graph", "chain", "graph"),
+    "lease.take": ("slow", "chain", "talk"),
 }
+"""Kinds of plans without which a point is not passed."""
 AT_START = frozenset({"adopt.mid"})
 """Points that are passed by an agent which starts while something it began still runs."""
-OPTIONAL = frozenset({"lease.take", "lease.pass"})
-"""Points that a single orchestrator does not pass."""
-"""Kinds of plans without which a point is not passed."""
+AT_TAKE_OVER = frozenset({"lease.take"})
+"""Points that are passed by an orchestrator when others have died."""
 
 
 def reach(world: World, cell: Cell, random: Random) -> bool:
@@ -90,16 +91,22 @@ def reach(world: World, cell: Cell, random: Random) -> bool:
     return True
 
 
+def provoke(world: World, cell: Cell) -> None:
+    """Makes a point be passed that nothing passes by itself."""
+    if cell.point in AT_TAKE_OVER:
+        wait_until(lambda: step_processes(world.ledger), 5.0)
+        for service in world.orchestrators[:-1]:
+            service.kill9()
+
+
 def armed_service(world: World, cell: Cell) -> Service | None:
     """Returns the process that is armed with this cell, dead or alive."""
-    services = [world.orchestrator, *(place.service for place in world.places.values())]
-    return next((each for each in services if each.armed == cell.setting), None)
+    return next((each for each in world.services if each.armed == cell.setting), None)
 
 
 def has_acted(world: World, cell: Cell) -> bool:
     """Tells whether a cell has acted before its turn, while things were healed."""
-    services = [world.orchestrator, *(place.service for place in world.places.values())]
-    return any(cell.setting in service.acted for service in services)
+    return any(cell.setting in service.acted for service in world.services)
 
 
 def arm(world: World, cell: Cell) -> None:
@@ -109,10 +116,15 @@ def arm(world: World, cell: Cell) -> None:
     service = world.orchestrator
     if cell.where == "agent":
         service = world.places["local"].service
+    elif cell.point in AT_TAKE_OVER:
+        service = world.orchestrators[-1]
     service.kill9()
     if cell.where == "agent":
         wait_until(lambda: "local" not in world.online(), 2.0)
     service.start(cell.setting)
+    if cell.point in AT_TAKE_OVER:
+        world.wait_ready(service)
+        wait_until(lambda: world.online() >= world.expected(), ONLINE_WITHIN)
     if cell.where == "agent" and cell.point not in AT_START:
         # Else the other agent has done all the round's plans before this one is there.
         wait_until(

@@ -154,7 +154,9 @@ class Evidence:
             output=output,
             agents={row["agent_id"]: row for row in tables["agents"]},
             journals={
-                path.name: journal_records(path, jumps) for path in sorted(folder.glob("agent-*/"))
+                path.name: journal_records(path, jumps)
+                # The word of an agent counts for more than that of its copies.
+                for path in sorted(folder.glob("agent-*/"), key=lambda path: "." not in path.name)
             },
             world=world,
             approvals={row["approval_id"]: row for row in tables["approvals"]},

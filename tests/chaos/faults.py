@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import subprocess
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped]
 
+from chaos.disks import copy_folder, lose_pages
 from chaos.service import wait_until
 from chaos.victims import (
     freeze,
@@ -64,6 +66,8 @@ def kill_agent(world: World, random: Random) -> bool:
 @fault
 def kill_step(world: World, random: Random) -> bool:
     """SIGKILL of the process a step runs in."""
+    wait_until(lambda: programs_of(world), 3.0)
+    time.sleep(random.choice((0.0, 0.05, 0.2)))
     pids = sorted(programs_of(world))
     return bool(pids) and kill(random.choice(pids))
 
@@ -71,6 +75,7 @@ def kill_step(world: World, random: Random) -> bool:
 @fault
 def kill_supervisor(world: World, random: Random) -> bool:
     """SIGKILL of whatever stands between an agent and the process of a step."""
+    wait_until(lambda: programs_of(world), 3.0)
     agents = {place.service.pid for place in world.places.values()}
     between = set()
     programs = programs_of(world)
@@ -104,7 +109,7 @@ def power_loss(world: World, random: Random) -> bool:
     place.service.kill_with_kin()
     for pid in mine:
         kill(pid)
-    world.note("lost", bytes=world.lose_pages(place))
+    world.note("lost", bytes=lose_pages(place.folder))
     world.new_boot(place)
     return True
 
@@ -136,6 +141,32 @@ def second_agent(world: World, random: Random) -> bool:
     twin.kill()
     twin.wait()
     return True
+
+
+@fault
+def copied_agent(world: World, random: Random) -> bool:
+    """Somebody copies an agent's folder while it works and starts the copy; an operator ends it.
+
+    Until then both share one identity, and neither may go on for long.
+    """
+    place = place_of(world, random)
+    wait_until(lambda: programs_of(world), 2.0)
+    copy = copy_folder(place.folder)
+    name = place.folder.name.removeprefix("agent-")
+    world.note("agent copied", place=place.folder.name)
+    twin = dataclasses.replace(
+        place.service,
+        command=world.launcher.running(name, copy),
+        log=world.folder / "copied-agent.log",
+        process=None,
+        armed="",
+        acted=set(),
+    )
+    twin.start()
+    noticed = wait_until(lambda: name in world.quarantined(), 30.0)
+    world.note("copy noticed", noticed=noticed)
+    twin.kill_with_kin()
+    return noticed
 
 
 @fault

@@ -80,6 +80,16 @@ def talk(key: str, random: Random) -> Plan:
     return _plan("talk", [step])
 
 
+def slow(key: str, random: Random) -> Plan:
+    """Returns a change that still runs when an agent has started again, and prints meanwhile."""
+    step = {
+        "id": "slow",
+        **call("chaos_change", f"{key}.slow", bytes=SMALL, milliseconds=6_000),
+        "undo": "none",
+    }
+    return _plan("slow", [step])
+
+
 def cancel(key: str, random: Random) -> Plan:
     """Returns a long step that grows a process tree; the workload cancels it."""
     step = {
@@ -109,5 +119,5 @@ def small(key: str, random: Random) -> Plan:
 
 KINDS: dict[str, Callable[[str, Random], Plan]] = {
     kind.__name__: kind
-    for kind in (chain, graph, rollback, retry, read, talk, cancel, timeout, small)
+    for kind in (chain, graph, rollback, retry, read, talk, slow, cancel, timeout, small)
 }

@@ -6,9 +6,10 @@ import asyncio
 import json
 import shutil
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chaos.cells import AT_START, arm, armed_service, has_acted, reach
+from chaos.cells import AT_START, arm, armed_service, has_acted, provoke, reach
 from chaos.evidence import Evidence, dump_postgres, dump_sqlite
 from chaos.faults import FAULTS
 from chaos.service import step_processes, wait_until
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from chaos.world import World
 
 SETTLE_SECONDS = 60.0
+TRIES = 3
+"""How often a fault is tried that found nothing to break."""
 
 
 def carry_out(
@@ -35,15 +38,26 @@ def carry_out(
 ) -> None:
     """Runs a schedule round by round; the world is up before and after."""
     workload = Workload(world, random)
+    number = 0
     try:
-        for number, item in enumerate(rounds, 1):
-            following = rounds[number].cell if number < len(rounds) else None
-            _round(world, workload, number, item, following, random)
-            workload.finish(number, settle)
-            world.sample()
-            say(f"{number}/{len(rounds)} {item.fault}")
+        for _ in range(TRIES):
+            missed = []
+            for place, item in enumerate(rounds, 1):
+                number += 1
+                following = rounds[place].cell if place < len(rounds) else None
+                done = _round(world, workload, number, item, following, random)
+                workload.finish(number, settle)
+                world.sample()
+                say(f"{place}/{len(rounds)} {item.fault}{'' if done else ': found nothing'}")
+                if not done:
+                    missed.append(_at_first_passage(item))
+            rounds = missed
     finally:
         workload.close()
+
+
+def _at_first_passage(item: Round) -> Round:
+    return replace(item, cell=replace(item.cell, nth=1)) if item.cell else item
 
 
 def _round(
@@ -53,7 +67,8 @@ def _round(
     item: Round,
     following: Cell | None,
     random: Random,
-) -> None:
+) -> bool:
+    """Carries out one injection; tells whether there was anything to break."""
     world.note("round", round=number, fault=item.fault)
     late = item.cell is not None and item.cell.point in AT_START
     if item.cell and not late and not has_acted(world, item.cell):
@@ -63,6 +78,7 @@ def _round(
         wait_until(lambda: step_processes(world.ledger), 5.0)
         arm(world, item.cell)
     if item.cell:
+        provoke(world, item.cell)
         done = reach(world, item.cell, random)
         _disarm(world, item.cell)
     else:
@@ -73,6 +89,7 @@ def _round(
     whole = world.heal(following)
     seconds = round(time.monotonic() - began, 2)
     world.note("healed", round=number, fault=item.fault, whole=whole, seconds=seconds)
+    return done
 
 
 def _disarm(world: World, cell: Cell) -> None:
@@ -90,7 +107,7 @@ def collect(world: World) -> Evidence:
     world.down()
     time.sleep(0.2)
     survivors = {str(pid): attempt for pid, attempt in step_processes(world.ledger).items()}
-    world.unmount()
+    world.take_apart()
     (world.folder / "survivors.json").write_text(json.dumps(survivors))
     shutil.copy2(world.data / "allowed_signers", world.folder / "allowed_signers")
     target = world.folder / "store.jsonl"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chaos.cells import NEEDS, OPTIONAL, PLACES, Cell
+from chaos.cells import AT_TAKE_OVER, NEEDS, PLACES, Cell
 from chaos.faults import ALL_KINDS, BASE, FAULTS
 
 if TYPE_CHECKING:
@@ -25,11 +25,18 @@ class Round:
     cell: Cell | None = None
 
 
-def cells(random: Random, actions: tuple[str, ...]) -> list[Round]:
-    """Returns every failpoint with every action once, those of one process together."""
+def points(where: str) -> list[str]:
+    """Returns the failpoints of one kind of process: agent, orchestrator, or replica."""
+    if where == "replica":
+        return sorted(AT_TAKE_OVER)
+    return sorted(name for name in PLACES.keys() - AT_TAKE_OVER if PLACES[name] == where)
+
+
+def cells(random: Random, where: str, actions: tuple[str, ...]) -> list[Round]:
+    """Returns every failpoint of one kind of process with every action once."""
     rounds = []
     for action in actions:
-        for point in sorted(PLACES.keys() - OPTIONAL, key=lambda name: (PLACES[name], name)):
+        for point in points(where):
             cell = Cell(point, action, random.choice((1, 1, 2)) if point not in NEEDS else 1)
             kinds = NEEDS.get(point, (*BASE, random.choice(ALL_KINDS)))
             rounds.append(Round(cell.name, tuple(kinds), cell))

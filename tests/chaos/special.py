@@ -9,6 +9,9 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from chaos import cables
+from chaos.clocks import PARTIES
+from chaos.disks import filled, restore_store, save_store
 from chaos.plans import KINDS
 from chaos.service import wait_until
 from chaos.victims import freeze, place_of, run_now
@@ -17,25 +20,28 @@ from opsconductor.client import approving
 from opsconductor.rpc.errors import OpsConductorError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
     from chaos.faults import Fault
     from chaos.world import World
 
+JUMPS = (-86_400.0, -3_600.0, 3_600.0, 86_400.0)
 WITHIN_SKEW = -200.0
 """A shift of the clock that signatures still bear."""
 
 
 def restore(world: World, random: Random) -> bool:
     """The store goes back to an older state while agents remember more; an operator confirms."""
-    copy = world.folder / "older-store"
-    if not copy.exists():
-        world.orchestrator.kill9()
-        world.save_store()
-        return False
+    world.orchestrator.kill9()
+    copy = save_store(world)
+    world.orchestrator.start()
+    world.wait_ready()
+    wait_until(lambda: world.online() >= world.expected(), 20.0)
+    run_now(world, random, "chain", "talk")
     time.sleep(random.uniform(0.3, 1.5))
     world.orchestrator.kill9()
-    world.restore_store(copy)
+    restore_store(world, copy)
     world.note("store restored")
     world.orchestrator.start()
     if not world.wait_ready():
@@ -99,13 +105,40 @@ def late_start(world: World, random: Random) -> bool:
 
 def disk_full(world: World, random: Random) -> bool:
     """An agent's disk has no room for a while."""
-    place = place_of(world, random)
-    filling = place.folder / "filling"
-    with contextlib.suppress(OSError), filling.open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
-    time.sleep(random.uniform(1.0, 3.0))
-    filling.unlink()
+    with filled(place_of(world, random).folder):
+        time.sleep(random.uniform(1.0, 3.0))
+    return True
+
+
+def store_full(world: World, random: Random) -> bool:
+    """The orchestrator's disk has no room for a while."""
+    with filled(world.data):
+        time.sleep(random.uniform(1.0, 3.0))
+    return True
+
+
+def agent_clock_jump(world: World, random: Random) -> bool:
+    """The time of day of the agents alone jumps by an hour or a day, and jumps back."""
+    return _jump(world, random, ("agent",))
+
+
+def orchestrator_clock_jump(world: World, random: Random) -> bool:
+    """The time of day of the orchestrator alone jumps by an hour or a day, and jumps back."""
+    return _jump(world, random, ("orchestrator",))
+
+
+def common_clock_jump(world: World, random: Random) -> bool:
+    """The time of day of everything jumps, as the C library tells it."""
+    return _jump(world, random, PARTIES)
+
+
+def _jump(world: World, random: Random, parties: Sequence[str]) -> bool:
+    seconds = random.choice(JUMPS)
+    began = time.time()
+    world.set_clock(seconds, parties)
+    time.sleep(random.uniform(0.5, 2.0))
+    world.set_clock(0.0, parties)
+    world.note("clock jump", seconds=seconds, began=began, ended=time.time())
     return True
 
 
@@ -153,7 +186,8 @@ def rolling_restart(world: World, random: Random) -> bool:
 SPECIAL: dict[str, Fault] = {
     each.__name__: each
     for each in (
-        *(restore, replayed_approval, late_start, disk_full),
+        *(restore, replayed_approval, late_start, disk_full, store_full),
+        *(agent_clock_jump, orchestrator_clock_jump, common_clock_jump, *cables.FAULTS),
         *(database_restart, database_disconnects),
         *(kill_replica, freeze_replica, rolling_restart),
     )

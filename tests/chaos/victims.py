@@ -16,8 +16,9 @@ from chaos.service import step_processes
 if TYPE_CHECKING:
     from random import Random
 
+    from chaos.launching import Place
     from chaos.service import Service
-    from chaos.world import Place, World
+    from chaos.world import World
 
 
 def place_of(world: World, random: Random) -> Place:

@@ -6,48 +6,37 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chaos.proxy import FaultProxy
+from chaos import clocks
+from chaos.clocks import PARTIES, Clock
+from chaos.disks import keep_small
+from chaos.launching import Launcher, Place
+from chaos.namespaces import Namespace
 from chaos.service import Service, step_processes, wait_until
 from chaos.tools import write_tools
 from opsconductor.client.context import Context
 from opsconductor.client.sync_client import SyncClient
 from opsconductor.rpc.errors import OpsConductorError
-from opsconductor.tool_registry import tools_root
 from opsconductor.v1 import agent_admin_service_pb2 as admin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
     from random import Random
 
     from chaos.cells import Cell
     from helpers.postgres import Cluster
 
-INSIDE = Path(__file__).with_name("inside")
 LEASE = 2.0
 """Seconds after which a silent agent is suspect; the product's own is 20."""
 PATIENT = 20.0
 """A lease under which a session outlives a freeze, so that only ``start_ttl`` is left to hold."""
 READY = 60.0
-
-
-@dataclass
-class Place:
-    """An agent: its process, its folder, and the proxy between it and the orchestrator."""
-
-    service: Service
-    folder: Path
-    proxy: FaultProxy
+AGENTS = ("local", "second")
 
 
 class World:
@@ -59,37 +48,48 @@ class World:
         random: Random,
         *,
         cluster: Cluster | None = None,
-        tmpfs: bool = False,
+        small_disks: bool = False,
         replicas: int = 1,
         lease: float = LEASE,
         patches: Sequence[str] = (),
-        variables: dict[str, str] | None = None,
+        namespaces: bool = False,
+        fake_time: Path | None = None,
     ) -> None:
         self.folder = folder
         self.random = random
         self.cluster = cluster
         self.store = cluster.new_database() if cluster else ""
-        self._tmpfs = tmpfs
-        self._ended = False
         self.data = folder / "data"
         self.ledger = folder / "ledger"
-        self.clock = folder / "clock"
         self.journal_of_run = folder / "world.jsonl"
-        self._patches = ["short", "clock", "boot", "recorder", *patches]
-        self._variables = {"OPSC_CHAOS_LEASE": str(lease), **(variables or {})}
-        self._ports = [free_port() for _ in range(replicas)]
         folder.mkdir(parents=True, exist_ok=True)
-        self.tools = write_tools(folder / "tools", self.ledger)
-        self.orchestrators = [self._orchestrator(number) for number in range(replicas)]
+        self.clock = Clock(folder, fake_time)
+        self.namespaces: Mapping[str, Namespace] = {}
+        if namespaces:
+            self.namespaces = {name: Namespace.make(random) for name in AGENTS}
+        self.launcher = Launcher(
+            folder=folder,
+            tools=write_tools(folder / "tools", self.ledger),
+            clock=self.clock,
+            store=self.store,
+            lease=LEASE,
+            replicas=replicas,
+            patches=["short", "boot", "recorder", *patches],
+            variables={"OPSC_CHAOS_LEASE": str(lease)},
+            small_disks=small_disks,
+            namespaces=self.namespaces,
+        )
+        self.orchestrators = [self.launcher.orchestrator(number) for number in range(replicas)]
         self.orchestrator = self.orchestrators[0]
         self.places: dict[str, Place] = {}
+        self._ended = False
         self._lock = threading.Lock()
         kind = "postgresql" if cluster else "sqlite"
         self.note("world", store=kind, patches=list(patches), lease=LEASE)
 
     # Life
 
-    def up(self, names: Sequence[str] = ("local", "second")) -> None:
+    def up(self, names: Sequence[str] = AGENTS) -> None:
         """Starts everything and waits until every agent is connected."""
         for orchestrator in self.orchestrators:
             orchestrator.start()
@@ -97,16 +97,18 @@ class World:
         for number in range(1, len(self.orchestrators)):
             self.note("replica", number=number)
         for name in names:
-            self.places[name] = self._place(name)
+            self.places[name] = self.launcher.place(name, self._token(name), self.random)
+            self.new_boot(self.places[name])
             self.places[name].service.start()
         assert wait_until(lambda: self.online() >= set(names), READY), self.logs()
         for name in names:
-            self.places[name].service.command = self._run_command(name)
+            place = self.places[name]
+            place.service.command = self.launcher.running(name, place.folder)
 
     def wait_ready(self, orchestrator: Service | None = None) -> bool:
         """Waits until an orchestrator answers or has died; tells whether it answers."""
         service = orchestrator or self.orchestrator
-        ready = self._data_of(self.orchestrators.index(service)) / "orchestrator.ready"
+        ready = self.launcher.data_of(self.orchestrators.index(service)) / "orchestrator.ready"
 
         def there() -> bool:
             if not service.alive:
@@ -124,11 +126,7 @@ class World:
 
         What has to be started again anyway is armed for the round that follows.
         """
-        for place in self.places.values():
-            place.proxy.set("pass")
-            place.service.signal(_CONT)
-        for orchestrator in self.orchestrators:
-            orchestrator.signal(_CONT)
+        self._soothe()
         deadline = time.monotonic() + READY
         while time.monotonic() < deadline:
             for orchestrator in self.orchestrators:
@@ -148,7 +146,7 @@ class World:
 
     def revive(self) -> None:
         """Starts again what died of a failpoint that acted before its turn."""
-        for service in self._services():
+        for service in self.services:
             if not service.alive and not self._ended:
                 service.start()
 
@@ -168,20 +166,19 @@ class World:
     def down(self) -> None:
         """Stops everything."""
         for place in self.places.values():
-            place.proxy.set("pass")
+            place.connect()
             place.service.stop(40)
             place.proxy.close()
         for orchestrator in self.orchestrators:
             orchestrator.stop()
 
-    def unmount(self) -> None:
-        """Keeps what lies on file systems of this run's own, and ends those."""
-        for place in self.places.values() if self._tmpfs else ():
-            kept = place.folder.with_name(f"{place.folder.name}.kept")
-            shutil.copytree(place.folder, kept, ignore=shutil.ignore_patterns("news"))
-            subprocess.run(("umount", "-l", str(place.folder)), check=True)
-            shutil.rmtree(place.folder)
-            kept.rename(place.folder)
+    def take_apart(self) -> None:
+        """Keeps what lies on file systems of this run's own, and ends those and its networks."""
+        keep_small((self.data, *(place.folder for place in self.places.values())))
+        for namespace in self.namespaces.values():
+            namespace.remove()
+        if self.clock.library:
+            clocks.sweep()
 
     def end_hard(self) -> None:
         """Ends everything at once; for worlds whose end no longer matters."""
@@ -194,7 +191,7 @@ class World:
         for pid in step_processes(self.ledger):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.unmount()
+        self.take_apart()
 
     # Asking
 
@@ -208,19 +205,23 @@ class World:
     def context(self) -> Context:
         """The operator's context."""
         known = Context.load(self.data / "context.yaml")
-        if len(self.orchestrators) == 1:
-            return known
-        endpoints = tuple(f"127.0.0.1:{port}" for port in self._ports)
+        endpoints = tuple(f"127.0.0.1:{port}" for port in self.launcher.ports)
         return dataclasses.replace(known, endpoint=endpoints[0], endpoints=endpoints)
 
     def online(self) -> set[str]:
         """Returns the names of connected agents; nobody when the orchestrator does not answer."""
+        return self._agents_in(admin.AGENT_STATE_ONLINE)
+
+    def quarantined(self) -> set[str]:
+        """Returns the names of agents that are kept out."""
+        return self._agents_in(admin.AGENT_STATE_QUARANTINED)
+
+    def _agents_in(self, state: int) -> set[str]:
         try:
             with self.client() as client:
                 answer = client.list_agents(page_size=100)
         except (OpsConductorError, OSError):
             return set()
-        state = admin.AGENT_STATE_ONLINE
         return {agent.name for agent in answer.agents if agent.state == state}
 
     def _release(self) -> None:
@@ -260,131 +261,38 @@ class World:
             for file in sorted(self.folder.glob("*.log"))
         )
 
-    # Changing what lies on the disk; nothing that uses it may run meanwhile
-
-    def save_store(self) -> Path:
-        """Copies the SQLite store as it is on disk, the orchestrator being down."""
-        copy = self.folder / "older-store"
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir()
-        for file in self.data.glob("store.sqlite*"):
-            shutil.copy2(file, copy / file.name)
-        return copy
-
-    def restore_store(self, copy: Path) -> None:
-        """Puts an older copy of the store in place."""
-        for file in self.data.glob("store.sqlite*"):
-            file.unlink()
-        for file in copy.iterdir():
-            shutil.copy2(file, self.data / file.name)
-
-    def lose_pages(self, place: Place) -> int:
-        """Makes a journal what a power loss may leave of it; returns how many bytes went."""
-        journal = place.folder / "journal"
-        previous = journal.with_name("journal.previous")
-        if previous.exists():
-            previous.replace(journal)
-        durable = 0
-        with contextlib.suppress(FileNotFoundError):
-            for line in journal.with_name("journal.durable").read_text().splitlines():
-                inode, size = map(int, line.split())
-                if inode == journal.stat().st_ino:
-                    durable = size
-        lost = journal.stat().st_size - durable
-        if lost > 0:
-            os.truncate(journal, durable)
-        return lost
+    def set_clock(self, seconds: float, parties: Sequence[str] = PARTIES) -> None:
+        """Shifts the wall clock that some kinds of the product's processes see."""
+        self.clock.set(seconds, parties)
 
     def new_boot(self, place: Place) -> None:
         """Lets an agent's machine have been started again."""
         (place.folder / "boot").write_text(f"boot-{self.random.getrandbits(64):016x}\n")
 
-    def set_clock(self, seconds: float) -> None:
-        """Shifts the wall clock that the product's processes see."""
-        new = self.clock.with_suffix(".new")
-        new.write_text(str(seconds))
-        new.replace(self.clock)
-
     # Inside
 
+    def _soothe(self) -> None:
+        """Ends what a fault may have left: cut networks, frozen processes."""
+        if self.clock.library:
+            clocks.sweep()
+        for place in self.places.values():
+            place.connect()
+        for service in self.services:
+            service.signal(signal.SIGCONT)
+
+    def _token(self, name: str) -> Path:
+        if name == "local":
+            return self.data / "local-agent.token"
+        token = self.folder / f"{name}.token"
+        with self.client() as client:
+            token.write_text(client.create_join_token(name, segment="local").token_file)
+        return token
+
     def _whole_or_dead(self) -> bool:
-        dead = any(not service.alive for service in self._services())
+        dead = any(not service.alive for service in self.services)
         return dead or self.online() >= self.expected()
 
-    def _services(self) -> list[Service]:
+    @property
+    def services(self) -> list[Service]:
+        """Every process of the product that should run."""
         return [*self.orchestrators, *(place.service for place in self.places.values())]
-
-    def _data_of(self, number: int) -> Path:
-        return self.data if number == 0 else self.folder / f"data-{number}"
-
-    def _environment(self, **more: str) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
-        path = [str(INSIDE), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return {
-            **kept,
-            "PYTHONPATH": os.pathsep.join(path),
-            "OPSC_CHAOS": ",".join(self._patches),
-            "OPSC_CHAOS_CLOCK": str(self.clock),
-            **self._variables,
-            **more,
-        }
-
-    def _orchestrator(self, number: int) -> Service:
-        data = self._data_of(number)
-        shared = (
-            *("--pki-dir", str(self.folder / "pki"), "--lease", str(LEASE), "--operator", "olga"),
-            *("--allowed-signers", str(self.data / "allowed_signers")),
-        )
-        command = [
-            *(sys.executable, "-m", "opsconductor.orchestrator.main", "serve"),
-            *("--data-dir", str(data), "--port", str(self._ports[number])),
-            *("--tools", str(self.tools), "--ready-file", str(data / "orchestrator.ready")),
-            *(("--store", self.store) if self.store else ()),
-            *(shared if len(self._ports) > 1 else ()),
-        ]
-        name = "orchestrator" if number == 0 else f"orchestrator-{number}"
-        return self._service(name, command, self._environment())
-
-    def _place(self, name: str) -> Place:
-        folder = self.folder / f"agent-{name}"
-        folder.mkdir(exist_ok=True)
-        if self._tmpfs:
-            mount = ("mount", "-t", "tmpfs", "-o", "size=16m", "chaos", str(folder))
-            subprocess.run(mount, check=True)
-        proxy = FaultProxy(("127.0.0.1", self._ports[0]), self.random.getrandbits(32))
-        endpoints = [proxy.endpoint, *(f"127.0.0.1:{port}" for port in self._ports[1:])]
-        token = self.data / "local-agent.token"
-        if name != "local":
-            token = self.folder / f"{name}.token"
-            with self.client() as client:
-                token.write_text(client.create_join_token(name, segment="local").token_file)
-        command = [
-            *(sys.executable, "-m", "opsconductor.agent.main", "join"),
-            *(word for endpoint in endpoints for word in ("--endpoint", endpoint)),
-            *("--token-file", str(token)),
-            *("--data-dir", str(folder), "--allowed-signers", str(self.data / "allowed_signers")),
-        ]
-        environment = self._environment(
-            OPSCONDUCTOR_AGENT_TOOLS=f"{tools_root()},{self.tools}",
-            OPSC_CHAOS_BOOT=str(folder / "boot"),
-        )
-        place = Place(self._service(f"agent-{name}", command, environment), folder, proxy)
-        self.new_boot(place)
-        return place
-
-    def _run_command(self, name: str) -> list[str]:
-        folder = str(self.places[name].folder)
-        return [sys.executable, "-m", "opsconductor.agent.main", "run", "--data-dir", folder]
-
-    def _service(self, name: str, command: list[str], environment: dict[str, str]) -> Service:
-        log, fired = self.folder / f"{name}.log", self.folder / f"{name}.fired"
-        return Service(name, command, environment, log, fired)
-
-
-_CONT = signal.SIGCONT
-
-
-def free_port() -> int:
-    """Returns a port nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -146,7 +146,7 @@ def test_logs_are_analysed(site: Site) -> None:
     log = site.folder / "shop.log"
     log.write_text("all fine\nERROR: no stock\nfine again\nTraceback (most recent call last)\n")
     found = site.outputs("analyze_logs", log=str(log))
-    assert len(found["errors"]["lines"]) == 2
+    assert len(found["errors"]["matches"]) == 2
     assert found["latest"]["text"].startswith("all fine")
 
 

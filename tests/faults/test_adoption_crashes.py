@@ -17,7 +17,6 @@ from helpers.stack import Stack, wait_until
 from opsconductor.agent.executors.run_folder import RunFolder, RunFolders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 SIZE = 3_000_000
@@ -40,33 +39,16 @@ tell("end")
 """.replace("SIZE", str(SIZE))
 
 
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    made = Stack(tmp_path)
-    try:
-        yield made
-    finally:
-        (tmp_path / "go").touch()
-        made.down()
-
-
 def _begin(stack: Stack, **fields: object) -> str:
     program = stack.folder / "program.py"
     program.write_text(PROGRAM)
-    argv = [sys.executable, "-I", "-S", str(program), str(_file(stack)), str(stack.folder / "go")]
+    argv = [sys.executable, "-I", "-S", str(program), str(stack.ledger), str(stack.folder / "go")]
     step = {"id": "long", "tool": "run_command", "inputs": {"argv": argv}, "undo": "none", **fields}
-    words = ("run", "-f", stack.plan({"name": "long", "steps": [step]}), "--yes", "--detach")
-    answer = stack.opsctl(*words, "-o", "json")
-    assert answer.code == 0, answer.err + stack.logs()
-    return str(answer.json["execution_id"])
-
-
-def _file(stack: Stack) -> Path:
-    return stack.folder / "ledger"
+    return stack.submit({"name": "long", "steps": [step]})
 
 
 def _reached(stack: Stack, word: str) -> None:
-    wait_until(lambda: word in ledger.lines(_file(stack)), f"the command has told {word}")
+    wait_until(lambda: word in ledger.lines(stack.ledger), f"the command has told {word}")
 
 
 def _run(stack: Stack) -> RunFolder:
@@ -77,7 +59,7 @@ def _run(stack: Stack) -> RunFolder:
 
 def _completes_exactly(stack: Stack, execution_id: str) -> None:
     assert stack.wait_for(execution_id)["status"] == "completed"
-    assert ledger.lines(_file(stack)) == ["start", "half", "end"]
+    assert ledger.lines(stack.ledger) == ["start", "half", "end"]
     tail = stack.opsctl("runs", "tail", execution_id, "--raw")
     assert tail.stdout == random.Random(7).randbytes(SIZE)
 
@@ -145,7 +127,7 @@ def test_agent_and_supervisor_killed_leave_a_question(stack: Stack) -> None:
     stack.up()
     result = stack.wait_for(execution_id)
     assert (result["status"], _states(result)) == ("attention_required", ["unknown"])
-    assert ledger.lines(_file(stack)) == ["start", "half"]
+    assert ledger.lines(stack.ledger) == ["start", "half"]
 
 
 def test_an_adopted_command_can_be_cancelled(stack: Stack) -> None:
@@ -158,7 +140,7 @@ def test_an_adopted_command_can_be_cancelled(stack: Stack) -> None:
     stack.opsctl("runs", "cancel", execution_id)
     assert stack.wait_for(execution_id)["status"] == "cancelled"
     wait_until(lambda: not run.is_supervised(), "its supervisor is gone")
-    assert ledger.lines(_file(stack)) == ["start", "half"]
+    assert ledger.lines(stack.ledger) == ["start", "half"]
 
 
 @pytest.mark.skipif(not SSHD, reason=INSTALL_HINT)
@@ -193,7 +175,7 @@ def test_an_agent_killed_in_the_middle_of_a_command_over_ssh_leaves_a_question(
         stack.up()
         result = stack.wait_for(execution_id)
         assert (result["status"], _states(result)) == ("attention_required", ["unknown"])
-        assert ledger.lines(_file(stack)) == ["start", "half"]
+        assert ledger.lines(stack.ledger) == ["start", "half"]
 
 
 def _states(result: dict[str, list[dict[str, str]]]) -> list[str]:

@@ -19,7 +19,6 @@ from helpers.stack import ENDED, Stack, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 FORWARD = ["one", "two", "three"]
 
@@ -66,15 +65,6 @@ SUPERVISOR = {
 """Where a supervisor dies, and whether its command had begun."""
 
 
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    made = Stack(tmp_path)
-    try:
-        yield made
-    finally:
-        made.down()
-
-
 def test_every_crash_point_of_the_product_is_tried() -> None:
     folders = ("orchestrator", "agents")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
@@ -91,25 +81,25 @@ def test_every_crash_point_of_the_product_is_tried() -> None:
 @pytest.mark.parametrize("setting", ORCHESTRATOR)
 def test_the_orchestrator_dies_and_each_line_is_written_once(stack: Stack, setting: str) -> None:
     _up_with_orchestrator_armed(stack, setting)
-    execution_id = _run_over_a_crash(stack, ledger.plan(_file(stack), *FORWARD))
+    execution_id = _run_over_a_crash(stack, ledger.plan(stack.ledger, *FORWARD))
     assert stack.wait_for(execution_id)["status"] == "completed"
-    assert ledger.lines(_file(stack)) == FORWARD
+    assert ledger.lines(stack.ledger) == FORWARD
 
 
 @pytest.mark.parametrize("setting", ["grant.after_commit_before_send:6", "store.after_commit:8"])
 def test_the_orchestrator_dies_and_each_undo_runs_once(stack: Stack, setting: str) -> None:
     _up_with_orchestrator_armed(stack, setting)
-    plan = ledger.plan(_file(stack), "one", "two", fails="three", on_failure="rollback")
+    plan = ledger.plan(stack.ledger, "one", "two", fails="three", on_failure="rollback")
     execution_id = _run_over_a_crash(stack, plan)
     assert stack.wait_for(execution_id)["status"] == "rolled_back"
-    assert ledger.lines(_file(stack)) == ["one", "two", "undo two", "undo one"]
+    assert ledger.lines(stack.ledger) == ["one", "two", "undo two", "undo one"]
 
 
 @pytest.mark.parametrize("setting", AT_START)
 def test_the_orchestrator_dies_while_it_starts_over_the_remains(stack: Stack, setting: str) -> None:
     stack.up()
     stack.opsctl("agents", "drain", "local")
-    execution_id = _submit(stack, ledger.plan(_file(stack), *FORWARD))
+    execution_id = stack.submit(ledger.plan(stack.ledger, *FORWARD))
     stack.kill_orchestrator()
     armed = stack.launch_orchestrator(f"{setting}:kill9")
     wait_until(lambda: armed.poll() is not None, "it has died at its crash point")
@@ -117,7 +107,7 @@ def test_the_orchestrator_dies_while_it_starts_over_the_remains(stack: Stack, se
     stack.up()
     assert stack.opsctl("agents", "drain", "local", "--undo").code == 0
     assert stack.wait_for(execution_id)["status"] == "completed"
-    assert ledger.lines(_file(stack)) == FORWARD
+    assert ledger.lines(stack.ledger) == FORWARD
 
 
 @pytest.mark.parametrize("setting", [*BEFORE_EFFECTS, *AFTER_EFFECTS])
@@ -125,11 +115,11 @@ def test_the_agent_dies_beside_its_effects_and_the_plan_completes(
     stack: Stack, setting: str
 ) -> None:
     _up_with_agent_armed(stack, setting)
-    execution_id = _submit(stack, ledger.plan(_file(stack), *FORWARD))
+    execution_id = stack.submit(ledger.plan(stack.ledger, *FORWARD))
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")
     stack.up()
     assert stack.wait_for(execution_id)["status"] == "completed"
-    assert ledger.lines(_file(stack)) == FORWARD
+    assert ledger.lines(stack.ledger) == FORWARD
 
 
 @pytest.mark.parametrize("setting", IN_FLIGHT)
@@ -137,7 +127,7 @@ def test_a_change_in_flight_is_unknown_and_a_person_says_what_became_of_it(
     stack: Stack, setting: str
 ) -> None:
     _up_with_agent_armed(stack, setting)
-    execution_id = _submit(stack, ledger.plan(_file(stack), *FORWARD))
+    execution_id = stack.submit(ledger.plan(stack.ledger, *FORWARD))
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")
     stack.up()
     _answer_for_two(stack, execution_id, happened=IN_FLIGHT[setting])
@@ -148,11 +138,11 @@ def test_a_supervisor_dies_before_its_command_began_and_the_step_says_that_nothi
     stack: Stack, setting: str
 ) -> None:
     _up_with_agent_armed(stack, setting)
-    execution_id = _submit(stack, ledger.plan(_file(stack), *FORWARD))
+    execution_id = stack.submit(ledger.plan(stack.ledger, *FORWARD))
     result = stack.wait_for(execution_id)
     assert result["status"] == "failed"
     assert [step["status"] for step in result["step_results"]][:2] == ["completed", "failed"]
-    assert ledger.lines(_file(stack)) == ["one"]
+    assert ledger.lines(stack.ledger) == ["one"]
 
 
 @pytest.mark.parametrize("setting", SUPERVISOR)
@@ -160,7 +150,7 @@ def test_a_supervisor_dies_and_a_person_says_what_became_of_its_command(
     stack: Stack, setting: str
 ) -> None:
     _up_with_agent_armed(stack, setting)
-    execution_id = _submit(stack, ledger.plan(_file(stack), *FORWARD))
+    execution_id = stack.submit(ledger.plan(stack.ledger, *FORWARD))
     _answer_for_two(stack, execution_id, happened=SUPERVISOR[setting])
 
 
@@ -170,37 +160,34 @@ def _answer_for_two(stack: Stack, execution_id: str, *, happened: bool) -> None:
     assert result["status"] == "attention_required"
     assert [step["status"] for step in result["step_results"]][:2] == ["completed", "unknown"]
     if happened:
-        wait_until(lambda: "two" in ledger.lines(_file(stack)), "the command has done its work")
-    assert ("two" in ledger.lines(_file(stack))) is happened
+        wait_until(lambda: "two" in ledger.lines(stack.ledger), "the command has done its work")
+    assert ("two" in ledger.lines(stack.ledger)) is happened
     outcome = "completed" if happened else "retry"
     words = ("--as", outcome, "--reason", "looked at the ledger")
     answer = stack.opsctl("runs", "resolve", execution_id, "two", *words)
     assert answer.code == 0, answer.err
     assert stack.wait_for(execution_id, *ENDED)["status"] == "completed"
-    assert ledger.lines(_file(stack)) == FORWARD
+    assert ledger.lines(stack.ledger) == FORWARD
 
 
 def test_an_agent_that_dies_during_an_undo_leaves_it_to_a_person(stack: Stack) -> None:
     _up_with_agent_armed(stack, "executing.after_fsync_before_spawn:4")
-    plan = ledger.plan(_file(stack), "one", "two", fails="three", on_failure="rollback")
-    execution_id = _submit(stack, plan)
+    plan = ledger.plan(stack.ledger, "one", "two", fails="three", on_failure="rollback")
+    execution_id = stack.submit(plan)
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")
     stack.up()
     assert stack.wait_for(execution_id)["status"] in ("attention_required", "rollback_failed")
-    assert max(Counter(ledger.lines(_file(stack))).values()) == 1
+    assert max(Counter(ledger.lines(stack.ledger)).values()) == 1
 
 
 def test_the_orchestrator_dies_as_a_cancel_is_sent_and_it_is_still_cancelled(
     stack: Stack,
 ) -> None:
-    stack.up()
-    stack.kill_orchestrator()
-    stack.start_orchestrator(_kill9("cancel.after_commit"))
-    wait_until(lambda: stack.agent_state("local") == "online", "the agent is connected")
-    argv = ["sh", "-c", f"echo started > {_file(stack)}; sleep 600"]
+    _up_with_orchestrator_armed(stack, "cancel.after_commit")
+    argv = ["sh", "-c", f"echo started > {stack.ledger}; sleep 600"]
     step = {"id": "long", "tool": "run_command", "inputs": {"argv": argv}, "undo": "none"}
-    execution_id = _submit(stack, {"name": "long", "steps": [step]})
-    wait_until(lambda: ledger.lines(_file(stack)), "the step runs")
+    execution_id = stack.submit({"name": "long", "steps": [step]})
+    wait_until(lambda: ledger.lines(stack.ledger), "the step runs")
     stack.opsctl("runs", "cancel", execution_id)
     wait_until(stack.orchestrator_is_gone, "the orchestrator has died at its crash point")
     stack.up()
@@ -209,7 +196,7 @@ def test_the_orchestrator_dies_as_a_cancel_is_sent_and_it_is_still_cancelled(
 
 def test_an_orchestrator_killed_while_a_person_is_waited_for_still_waits(stack: Stack) -> None:
     stack.up()
-    plan = stack.plan(ledger.plan(_file(stack), *FORWARD))
+    plan = stack.plan(ledger.plan(stack.ledger, *FORWARD))
     waiting = stack.opsctl("run", "-f", plan, "-o", "json")
     assert waiting.code == 8
     execution_id = waiting.json["execution_id"]
@@ -219,7 +206,7 @@ def test_an_orchestrator_killed_while_a_person_is_waited_for_still_waits(stack: 
     (approval_id,) = stack.json("runs", "get", execution_id)["pending_approval_ids"]
     assert stack.opsctl("approvals", "approve", approval_id, "--yes").code == 0
     assert stack.wait_for(execution_id)["status"] == "completed"
-    assert ledger.lines(_file(stack)) == FORWARD
+    assert ledger.lines(stack.ledger) == FORWARD
 
 
 def test_an_orchestrator_killed_while_a_retry_is_waited_for_tries_again(stack: Stack) -> None:
@@ -229,7 +216,7 @@ def test_an_orchestrator_killed_while_a_retry_is_waited_for_tries_again(stack: S
     retry = {"max_attempts": 20, "backoff": "fixed", "delay": "1s"}
     url = f"http://127.0.0.1:{port}/"
     step = {"id": "ask", "tool": "http_check", "inputs": {"url": url}, "retry": retry}
-    execution_id = _submit(stack, {"name": "patient", "steps": [step]})
+    execution_id = stack.submit({"name": "patient", "steps": [step]})
     wait_until(lambda: _attempts(stack, execution_id) >= 1, "it has failed once")
     stack.kill_orchestrator()
     with _web_server(port):
@@ -239,10 +226,6 @@ def test_an_orchestrator_killed_while_a_retry_is_waited_for_tries_again(stack: S
     assert result["step_results"][0]["attempts"] >= 2
 
 
-def _file(stack: Stack) -> Path:
-    return stack.folder / "ledger"
-
-
 def _kill9(setting: str) -> str:
     name, _, nth = setting.partition(":")
     return f"{name}:kill9:{nth or 1}"
@@ -250,9 +233,8 @@ def _kill9(setting: str) -> str:
 
 def _up_with_orchestrator_armed(stack: Stack, setting: str) -> None:
     """Starts a stack whose orchestrator dies at a point, counted from when the agent is there."""
-    stack.up()
-    stack.kill_orchestrator()
     stack.start_orchestrator(_kill9(setting))
+    stack.start_agent()
     wait_until(
         lambda: stack.orchestrator_is_gone() or stack.agent_state("local") == "online",
         "the agent is connected",
@@ -260,16 +242,8 @@ def _up_with_orchestrator_armed(stack: Stack, setting: str) -> None:
 
 
 def _up_with_agent_armed(stack: Stack, setting: str) -> None:
-    stack.up()
-    stack.kill_agent()
+    stack.start_orchestrator()
     stack.start_agent(_kill9(setting))
-
-
-def _submit(stack: Stack, plan: dict[str, object]) -> str:
-    words = ("run", "-f", stack.plan(plan), "--yes", "--detach", "-o", "json")
-    answer = stack.opsctl(*words)
-    assert answer.code == 0, answer.err + stack.logs()
-    return str(answer.json["execution_id"])
 
 
 def _run_over_a_crash(stack: Stack, plan: dict[str, object]) -> str:

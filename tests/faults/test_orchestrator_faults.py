@@ -5,42 +5,12 @@ from __future__ import annotations
 import shutil
 import signal
 import sqlite3
-from typing import TYPE_CHECKING
-
-import pytest
 
 from helpers import ledger
-from helpers.embedded_context import SCRIPTS
 from helpers.stack import Stack, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 TRIO = ("", "-wal", "-shm")
 LINES = ["one", "two", "three"]
-
-PATIENCE = 200.0  # seconds; an agent that was refused comes back within two minutes
-
-
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    made = Stack(tmp_path)
-    try:
-        yield made
-    finally:
-        made.down()
-
-
-def _file(stack: Stack) -> Path:
-    return stack.folder / "ledger"
-
-
-def _submit(stack: Stack, *lines: str) -> str:
-    plan = stack.plan(ledger.plan(_file(stack), *lines))
-    answer = stack.opsctl("run", "-f", plan, "--yes", "--detach", "-o", "json")
-    assert answer.code == 0, answer.out + answer.err
-    return str(answer.json["execution_id"])
 
 
 def _copy(stack: Stack, source: str, to: str) -> None:
@@ -55,7 +25,7 @@ def _copy(stack: Stack, source: str, to: str) -> None:
 def test_a_restored_store_starts_nothing_again_that_an_agent_has_done(stack: Stack) -> None:
     stack.up()
     stack.kill_agent()
-    execution_id = _submit(stack, *LINES)
+    execution_id = stack.submit(ledger.plan(stack.ledger, *LINES))
     stack.kill_orchestrator()
     _copy(stack, "store.sqlite", "backup.sqlite")
     stack.up()
@@ -79,23 +49,23 @@ def test_a_restored_store_starts_nothing_again_that_an_agent_has_done(stack: Sta
     assert again.code == 0, again.err
     result = stack.wait_for(execution_id)
     assert result["status"] == "completed"
-    assert ledger.lines(_file(stack)) == LINES
+    assert ledger.lines(stack.ledger) == LINES
     # And work goes on, also for a restarted agent: it belongs to the new incarnation.
     stack.kill_agent()
     stack.up()
-    assert stack.wait_for(_submit(stack, "four"))["status"] == "completed"
-    assert ledger.lines(_file(stack)) == [*LINES, "four"]
+    assert stack.wait_for(stack.submit(ledger.plan(stack.ledger, "four")))["status"] == "completed"
+    assert ledger.lines(stack.ledger) == [*LINES, "four"]
 
 
 def test_a_silent_change_of_the_store_is_refused_by_the_agent(stack: Stack) -> None:
     stack.up()
-    assert stack.wait_for(_submit(stack, "one"))["status"] == "completed"
+    assert stack.wait_for(stack.submit(ledger.plan(stack.ledger, "one")))["status"] == "completed"
     stack.kill_orchestrator()
     with sqlite3.connect(stack.data / "store.sqlite") as database:
         database.execute("UPDATE meta SET value = 'another' WHERE key = 'incarnation'")
     database.close()
     stack.start_orchestrator()
-    execution_id = _submit(stack, "two")
+    execution_id = stack.submit(ledger.plan(stack.ledger, "two"))
     wait_until(
         lambda: (
             "SAFE MODE" in stack.opsctl("agents", "list").err
@@ -104,42 +74,40 @@ def test_a_silent_change_of_the_store_is_refused_by_the_agent(stack: Stack) -> N
         "the agent's own memory tells the orchestrator",
     )
     assert stack.status(execution_id) == "queued"
-    assert ledger.lines(_file(stack)) == ["one"]
+    assert ledger.lines(stack.ledger) == ["one"]
 
 
-@pytest.mark.timeout(300)
 def test_a_copied_agent_is_kept_out_with_the_original_until_an_operator_releases_it(
     stack: Stack,
 ) -> None:
     stack.up()
     stack.join("edge", "dmz")
-    original = stack.folder / "agent-edge"
-    copy = stack.folder / "agent-copy"
+    original, copy = (stack.folder / f"agent-{name}" for name in ("edge", "copy"))
     stack.agents["edge"].send_signal(signal.SIGSTOP)
     shutil.copytree(original, copy, ignore=shutil.ignore_patterns("*.sock"))
-    run = [str(SCRIPTS / "opsconductor-agent"), "run", "--data-dir", str(copy)]
-    clone = stack._popen(run, "agent-copy")
-    stack.agents["copy"] = clone
+    stack.run_agent("copy")
     wait_until(lambda: stack.agent_state("edge") == "online", "the copy is connected")
     stack.agents["edge"].send_signal(signal.SIGCONT)
     wait_until(lambda: stack.agent_state("edge") == "quarantined", "the clone is recognised")
-    shown = stack.opsctl("agents", "get", "edge")
-    assert "it was copied" in shown.out
-    clone.kill()
-    clone.wait(10)
+    assert "it was copied" in stack.opsctl("agents", "get", "edge").out
+    logs = [folder.with_suffix(".log") for folder in (original, copy)]
+    wait_until(lambda: any("DUPLICATE_AGENT" in log.read_text() for log in logs), "it is told")
+    for name in ("edge", "copy"):
+        stack.agents[name].terminate()
+        assert stack.agents[name].wait(20) == 0
+    assert stack.agent_state("edge") == "quarantined"
     assert stack.opsctl("agents", "release", "edge").code == 0
-    wait_until(lambda: stack.agent_state("edge") == "online", "it is let in again", PATIENCE)
+    # Left alone it would have come back within two minutes.
+    stack.run_agent("edge")
+    wait_until(lambda: stack.agent_state("edge") == "online", "it is let in again")
 
 
-@pytest.mark.timeout(300)
 def test_an_agent_without_its_journal_is_kept_out_and_its_change_is_unknown(stack: Stack) -> None:
     stack.up()
-    argv = ["sh", "-c", f"echo started > {_file(stack)}; sleep 30"]
+    argv = ["sh", "-c", f"echo started > {stack.ledger}; sleep 30"]
     step = {"id": "long", "tool": "run_command", "inputs": {"argv": argv}, "undo": "none"}
-    plan = stack.plan({"name": "long", "steps": [step]})
-    answer = stack.opsctl("run", "-f", plan, "--yes", "--detach", "-o", "json")
-    execution_id = str(answer.json["execution_id"])
-    wait_until(lambda: _file(stack).exists(), "the change has begun")
+    execution_id = stack.submit({"name": "long", "steps": [step]})
+    wait_until(lambda: stack.ledger.exists(), "the change has begun")
     stack.kill_agent()
     (stack.embedded.agent_directory / "journal").unlink()
     stack.start_agent()
@@ -152,6 +120,7 @@ def test_an_agent_without_its_journal_is_kept_out_and_its_change_is_unknown(stac
     stack.start_orchestrator()
     assert stack.agent_state("local") == "quarantined"
     assert stack.opsctl("agents", "release", "local").code == 0
-    wait_until(
-        lambda: stack.agent_state("local") == "online", "the agent is let in again", PATIENCE
-    )
+    # Left alone it would have come back within two minutes.
+    stack.kill_agent()
+    stack.start_agent()
+    wait_until(lambda: stack.agent_state("local") == "online", "the agent is let in again")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers import ledger
-from helpers.replicas import Replicas, restart_one_after_the_other, several, status
-from helpers.stack import wait_until
+from helpers.replicas import Replicas, restart_one_after_the_other, several
+from helpers.stack import status_word, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +42,7 @@ def _all_up(replicas: Replicas) -> Iterator[None]:
         if orchestrator.runs:
             orchestrator.signal(signal.SIGCONT)
     replicas.up()
+    replicas.restart_agents()  # what waits long before it dials again would hold up the next test
     replicas.await_sessions()
 
 
@@ -74,7 +75,7 @@ def test_the_owner_is_killed_in_the_middle_and_another_finishes(
         wait_until(lambda: ledger.lines(file), "the first step has run")
         owner = _owner(replicas, execution_id)
         owner.kill()
-        assert status(replicas.wait_for(execution_id)) == "completed"
+        assert status_word(replicas.wait_for(execution_id)) == "completed"
     assert ledger.lines(file) == FORWARD
 
 
@@ -89,14 +90,14 @@ def test_a_frozen_owner_is_replaced_and_takes_part_again_when_it_wakes(
     number = replicas.orchestrators.index(owner)
     others = [n for n in range(3) if n != number]
     owner.signal(signal.SIGSTOP)
-    assert status(replicas.wait_for(execution_id, *others)) == "completed"
+    assert status_word(replicas.wait_for(execution_id, *others)) == "completed"
     owner.signal(signal.SIGCONT)
     assert ledger.lines(file) == FORWARD
-    assert status(replicas.wait_for(execution_id, number)) == "completed"
+    assert status_word(replicas.wait_for(execution_id, number)) == "completed"
     replicas.await_sessions()
     with replicas.client(number) as client:
         again = replicas.run(client, ledger.plan(file, "after"))
-    assert status(replicas.wait_for(again, number)) == "completed"
+    assert status_word(replicas.wait_for(again, number)) == "completed"
     assert ledger.lines(file) == [*FORWARD, "after"]
 
 
@@ -114,7 +115,7 @@ def test_the_owner_dies_at_a_crash_point_and_each_line_is_written_once(
     with replicas.client() as client, ThreadPoolExecutor(1) as caller:
         first = caller.submit(replicas.run, client, ledger.plan(file, *FORWARD), "the " + setting)
         execution_id = first.result()
-        assert status(replicas.wait_for(execution_id, 1, 2)) == "completed"
+        assert status_word(replicas.wait_for(execution_id, 1, 2)) == "completed"
     assert ledger.lines(file) == FORWARD
 
 
@@ -130,7 +131,7 @@ def test_who_takes_over_dies_as_well(replicas: Replicas, tmp_path: Path, point: 
     replicas.orchestrators[2].stop()
     wait_until(lambda: not armed.runs, "it has died at its crash point")
     replicas.orchestrators[2].up()
-    assert status(replicas.wait_for(execution_id, 2)) == "completed"
+    assert status_word(replicas.wait_for(execution_id, 2)) == "completed"
     assert ledger.lines(file) == FORWARD
 
 
@@ -147,7 +148,7 @@ def test_decisions_and_questions_through_another_than_the_owner(
         two.approve(approval_id, replicas.context(1).signer(), reason="looked")
         seqs = [item.seq for item in three.watch(submitted.execution_id)]
     assert seqs == list(range(1, len(seqs) + 1))
-    assert status(replicas.wait_for(submitted.execution_id, 2)) == "completed"
+    assert status_word(replicas.wait_for(submitted.execution_id, 2)) == "completed"
     assert ledger.lines(file) == FORWARD
 
 
@@ -177,7 +178,7 @@ def test_changes_of_one_target_never_overlap_whoever_grants_them(
     with ThreadPoolExecutor(3) as callers:
         runs = list(callers.map(run, range(9)))
     for execution_id in runs:
-        assert status(replicas.wait_for(execution_id)) == "completed"
+        assert status_word(replicas.wait_for(execution_id)) == "completed"
     lines = [line.split() for line in ledger.lines(file)]
     assert len(lines) == 18
     for begin, end in zip(lines[::2], lines[1::2], strict=True):
@@ -199,7 +200,7 @@ def test_a_rolling_restart_under_load_loses_and_repeats_nothing(
         restart_one_after_the_other(replicas)
         runs = [each.result() for each in submitting]
     for execution_id in runs:
-        assert status(replicas.wait_for(execution_id)) == "completed"
+        assert status_word(replicas.wait_for(execution_id)) == "completed"
     assert [ledger.lines(file) for file in files] == [["one", "two"]] * count
 
 
@@ -209,9 +210,7 @@ def test_a_restarted_agent_connects_to_all_and_nothing_ran_twice(
     file = tmp_path / "ledger"
     with replicas.client() as client:
         execution_id = replicas.run(client, ledger.plan(file, *FORWARD))
-    for agent in replicas.agents.values():
-        agent.stop()
-        agent.start()
+    replicas.restart_agents()
     replicas.await_sessions()
-    assert status(replicas.wait_for(execution_id)) in ("completed", "attention_required")
+    assert status_word(replicas.wait_for(execution_id)) in ("completed", "attention_required")
     assert max(Counter(ledger.lines(file)).values(), default=0) <= 1

@@ -74,11 +74,13 @@ class AgentProcess:
         return await self.start("join", *arguments, *signers, *more, failpoint=failpoint)
 
     async def stop(self) -> None:
+        """Ends them all; what they logged is shown where a test has failed."""
         for process in self.processes:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-            await process.communicate()
+            _, logged = await process.communicate()
+            sys.stderr.write(logged.decode(errors="replace"))
 
 
 def secured(authority: CertificateAuthority, port: int = 0) -> FakeOrchestrator:
@@ -91,7 +93,9 @@ def secured(authority: CertificateAuthority, port: int = 0) -> FakeOrchestrator:
         )
 
     credentials = server_credentials(lambda: certificate, authority.certificate_pem)
-    return FakeOrchestrator(credentials, sign, port=port)
+    server = FakeOrchestrator(credentials, sign, port=port)
+    server.timeout = 30.0  # a busy machine is no partition
+    return server
 
 
 def command(*argv: str, execution_id: str = "exec_1") -> Order:

@@ -85,6 +85,15 @@ async def confirm(house: House, *without: str) -> str:
     return before
 
 
+async def confirm_but(house: House, *empty: str) -> str:
+    """Lets an operator confirm, and agents that did nothing hand over their journals and leave."""
+    before = await confirm(house)
+    for name in empty:
+        await come(house, name, before)
+        house.hang_up(name)
+    return before
+
+
 async def come(house: House, name: str, incarnation: str, *journal: Remembered) -> Line:
     """Lets an agent of the time before connect, with what it remembers."""
     return await house.connect(name, last_session_epoch=9, incarnation=incarnation, journal=journal)

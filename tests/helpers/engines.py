@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -65,9 +66,14 @@ class Clock:
     """The real time, and what a test adds to it."""
 
     ahead: timedelta = timedelta()
+    passed: float = 0.0
 
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self.ahead
+
+    def boottime(self) -> float:
+        """Returns seconds on a clock that nobody sets, and what a test adds to it."""
+        return time.monotonic() + self.passed
 
 
 @dataclass
@@ -111,7 +117,7 @@ class House:
         clock = clock or Clock()
         fleet, listeners = Fleet(), Listeners()
         engine = Engine(store, fleet, listeners, clock, replica=replica)
-        agents = Agents(store, fleet, engine, clock)
+        agents = Agents(store, fleet, engine, clock, clock.boottime)
         await agents.load()
         planner = Planner(store, registry(), policy, fleet, clock)
         submissions = Submissions(store, planner, engine, clock)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from opsconductor.agent.order import Order
 
 
+PATIENCE = 30.0
+"""Seconds until what is waited for does not come any more."""
+
+
 class Connection:
     """One control stream as the server sees it."""
 
@@ -137,7 +141,7 @@ class FakeOrchestrator(pb_grpc.AgentServiceServicer):
 
     async def until(self, condition: Callable[[], Any]) -> Any:
         """Waits until something is true of what has arrived, and returns it."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(PATIENCE), self._changed:
             while not (found := condition()):
                 await self._changed.wait()
             return found

@@ -47,6 +47,7 @@ def make_tool(name: str, **changes: Any) -> Tool:
         "risk_rules": (),
         "risk_from": None,
         "command": {"argv": [name, "--word={word}"]},
+        "dry_run": None,
         "capture": None,
         "undo": Undo(),
         "success": Success(),

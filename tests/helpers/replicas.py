@@ -21,7 +21,7 @@ import asyncpg
 
 from helpers.embedded_context import SCRIPTS
 from helpers.postgres import private_cluster
-from helpers.stack import ENDED, failpoint, wait_until
+from helpers.stack import ENDED, failpoint, status_word, wait_until
 from opsconductor.client.context import Context
 from opsconductor.client.sync_client import SyncClient
 
@@ -172,6 +172,12 @@ class Replicas:
         self.await_sessions()
         agent.command = [str(SCRIPTS / "opsconductor-agent"), "run", "--data-dir", folder]
 
+    def restart_agents(self) -> None:
+        """Stops every agent and starts it again; does not wait for its sessions."""
+        for agent in self.agents.values():
+            agent.stop()
+            agent.start()
+
     def await_sessions(self) -> None:
         """Waits until every agent that runs has a session at every orchestrator that runs."""
         count = "SELECT count(*) FROM agent_sessions WHERE state = 'online'"
@@ -225,7 +231,7 @@ class Replicas:
 
             def there() -> bool:
                 found[:] = [client.get(execution_id)]
-                return status(found[0]) in ENDED | {"attention_required"}
+                return status_word(found[0]) in ENDED | {"attention_required"}
 
             try:
                 wait_until(there, f"{execution_id} has ended", seconds)
@@ -256,14 +262,6 @@ class Replicas:
         return "\n".join(
             f"--- {file.name}\n{file.read_text()[-2500:]}" for file in self.folder.glob("*.log")
         )
-
-
-def status(execution: pb.Execution) -> str:
-    """Returns the state's word."""
-    from opsconductor.v1 import execution_service_pb2
-
-    name = execution_service_pb2.ExecutionState.Name(execution.state)
-    return name.removeprefix("EXECUTION_STATE_").lower()
 
 
 def restart_one_after_the_other(

@@ -255,9 +255,9 @@ class _Executions(Answers, execution_service_pb2_grpc.ExecutionServiceServicer):
                 answer = executions.ReadOutputResponse()
                 answer.CopyFrom(piece)
                 answer.data = piece.data[passed:]
-                answer.offset = position[key] + piece.gap_bytes + passed
+                answer.offset = position[key] + passed
                 yield answer
-            position[key] += piece.gap_bytes + len(piece.data)
+            position[key] += len(piece.data)
 
     def Cancel(self, request: Any, context: grpc.ServicerContext) -> executions.CancelResponse:
         self.called(request, context)

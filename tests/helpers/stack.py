@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -13,12 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.embedded_context import OPSCTL, SCRIPTS
-from opsconductor.cli.embedded import Embedded
+from opsconductor.cli.embedded import START_SECONDS, Embedded
 from opsconductor.client.context import Context
 from opsconductor.client.sync_client import SyncClient
+from opsconductor.v1.agent_admin_service_pb2 import AgentState
+from opsconductor.v1.execution_service_pb2 import ExecutionState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from opsconductor.v1.execution_service_pb2 import Execution
 
 ENDED = frozenset(
     {
@@ -78,13 +84,29 @@ class Stack:
     def __post_init__(self) -> None:
         self.data = self.folder / "data"
         self.embedded = Embedded(self.data)
+        self.ledger = self.folder / "ledger"
+        """Where the commands of a test tell what they did."""
+
+    def copy_to(self, folder: Path) -> Stack:
+        """Returns a stack that begins with all this one keeps, which is down; on another port."""
+        made = Stack(folder, dict(self.variables), self.segment)
+        shutil.copytree(self.data, made.data)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        before = (self.data / "port").read_text().strip()
+        for name in ("port", "context.yaml", "agent/agent.yaml"):
+            file = made.data / name
+            file.write_text(file.read_text().replace(before, str(port)))
+        return made
 
     # Life
 
     def up(self) -> None:
         """Starts what does not run, and waits until the local agent is connected."""
         command = ["up", "--data-dir", str(self.data), "--detach"]
-        answer = self.opsctl(*command, *(("--segment", self.segment) if self.segment else ()))
+        segment = ("--segment", self.segment) if self.segment else ()
+        # Longer than it takes to give up by itself, for then it says why.
+        answer = self.opsctl(*command, *segment, seconds=3 * START_SECONDS)
         assert answer.code == 0, answer.out + answer.err + self.logs()
 
     def start_orchestrator(self, setting: str = "") -> None:
@@ -150,6 +172,12 @@ class Stack:
         ]
         self.agents[name] = self._popen(command, f"agent-{name}")
         return self.agents[name]
+
+    def run_agent(self, name: str) -> None:
+        """Starts an agent over the folder of one that has joined, and does not wait."""
+        command = [str(SCRIPTS / "opsconductor-agent"), "run", "--data-dir"]
+        command.append(str(self.folder / f"agent-{name}"))
+        self.agents[name] = self._popen(command, f"agent-{name}")
 
     def down(self) -> None:
         """Stops everything; an agent that does not end in time is killed."""
@@ -223,30 +251,36 @@ class Stack:
         path.write_text(json.dumps(document))
         return str(path)
 
+    def submit(self, plan: Mapping[str, Any]) -> str:
+        """Submits and approves a plan, and returns its execution's id without waiting for it."""
+        words = ("run", "-f", self.plan(plan), "--yes", "--detach", "-o", "json")
+        answer = self.opsctl(*words)
+        assert answer.code == 0, answer.out + answer.err + self.logs()
+        return str(answer.json["execution_id"])
+
     def status(self, execution_id: str) -> str:
         """Returns the status word of an execution."""
-        return str(self.json("runs", "get", execution_id)["status"])
+        with self.client() as client:
+            return status_word(client.get(execution_id))
 
     def wait_for(self, execution_id: str, *states: str, seconds: float = SECONDS) -> Any:
         """Waits until an execution is in one of some states and returns its result object."""
         wanted = frozenset(states) or ENDED | {"attention_required"}
-        seen: dict[str, Any] = {}
-
-        def there() -> bool:
-            seen.update(self.json("runs", "get", execution_id))
-            return seen["status"] in wanted
-
-        try:
-            wait_until(there, f"{execution_id} is {' or '.join(sorted(wanted))}", seconds)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; it is {json.dumps(seen)}\n{self.logs()}") from None
-        return seen
+        what = f"{execution_id} is {' or '.join(sorted(wanted))}"
+        with self.client() as client:
+            try:
+                wait_until(lambda: status_word(client.get(execution_id)) in wanted, what, seconds)
+            except AssertionError as error:
+                it_is = client.get(execution_id)
+                raise AssertionError(f"{error}; it is {it_is}\n{self.logs()}") from None
+        return self.json("runs", "get", execution_id)
 
     def agent_state(self, name: str) -> str:
         """Returns the state word of an agent; empty when there is none of that name."""
-        listed = self.json("agents", "list")
-        rows = listed if isinstance(listed, list) else listed["agents"]
-        return next((str(row["state"]) for row in rows if row["name"] == name), "")
+        with self.client() as client:
+            agents = client.list_agents().agents
+        states = [AgentState.Name(agent.state) for agent in agents if agent.name == name]
+        return states[0].removeprefix("AGENT_STATE_").lower() if states else ""
 
     def logs(self) -> str:
         """Returns the last lines of every log."""
@@ -287,6 +321,11 @@ def running(folder: Path, **options: Any) -> Iterator[Stack]:
         yield stack
     finally:
         stack.down()
+
+
+def status_word(execution: Execution) -> str:
+    """Returns the word of an execution's state."""
+    return ExecutionState.Name(execution.state).removeprefix("EXECUTION_STATE_").lower()
 
 
 def _kill(find: Callable[[], int | None]) -> None:

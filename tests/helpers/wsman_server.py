@@ -2,7 +2,7 @@
 
 Speaks TLS with Basic or NTLM. Programs run as processes here; ``powershell.exe`` answers from a
 table of scripts, because there is no Windows. That the messages are right is checked by clients we
-did not write (pywinrm, pypsrp).
+did not write (pywinrm, pypsrp, Ansible).
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _command(server: WsmanServer, envelope: ET.Element) -> str:
     name = str(uuid.uuid4()).upper()
     shell.commands[name] = command
     if options.get("WINRS_SKIP_CMD_SHELL") != "TRUE":
-        _spawn(command, shell, ["/bin/sh", "-c", line])
+        _spawn(command, shell, ["/bin/sh", "-c", _decoded(line)])
     elif program == "powershell.exe":
         encoded = windows_arguments(line)[-1]
         assert base64.b64decode(encoded).decode("utf-16-le") == BOOTSTRAP, "not the constant one"
@@ -238,6 +238,13 @@ def _command(server: WsmanServer, envelope: ET.Element) -> str:
     else:
         _spawn(command, shell, windows_arguments(line))
     return f"<rsp:CommandResponse><rsp:CommandId>{name}</rsp:CommandId></rsp:CommandResponse>"
+
+
+def _decoded(line: str) -> str:
+    """Returns a line; of PowerShell's the script in it, which stands in words that sh knows too."""
+    if not line.startswith("PowerShell "):
+        return line
+    return base64.b64decode(line.rpartition(" -EncodedCommand ")[2]).decode("utf-16-le")
 
 
 def _spawn(command: Command, shell: Shell, argv: list[str]) -> None:

@@ -39,14 +39,20 @@ class Memory:
     def __init__(self) -> None:
         self.raw = _connect()
         self.engine = create_engine("sqlite://", creator=lambda: self.raw, poolclass=StaticPool)
-        event.listen(self.engine, "begin", _begin)
+        event.listen(self.engine, "begin", self._begin)
+        self.connection = self.engine.connect()
 
     def fill(self, content: bytes) -> None:
         """Replaces the content; a connection that has used json_each does not outlive that."""
+        self.connection.close()
         self.engine.dispose()
         self.raw.close()
         self.raw = _connect()
         self.raw.deserialize(content)
+        self.connection = self.engine.connect()
+
+    def _begin(self, _: Connection) -> None:
+        self.raw.execute("BEGIN IMMEDIATE")
 
 
 def _connect() -> sqlite3.Connection:
@@ -56,10 +62,6 @@ def _connect() -> sqlite3.Connection:
 @cache
 def _memory() -> Memory:
     return Memory()
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @cache
@@ -137,11 +139,13 @@ class DatabaseServer:
             return StoreUnavailable("the database does not answer: simulated")
         if self.rng.random() < self.failing:
             return StoreUnavailable("the transaction was rolled back: simulated")
+        connection = self._memory.connection
         try:
-            with self._memory.engine.connect() as connection:
-                outcomes = commit_batch(connection, calls, lengths)
+            outcomes = commit_batch(connection, calls, lengths)
         except Exception as exc:  # noqa: BLE001 - it belongs to the caller
             return exc
+        finally:
+            connection.rollback()
         self.on_commit(calls, outcomes, getattr(by, "number", 0))
         self._hint(calls, outcomes, by)
         if self.rng.random() < self.losing_answers:
@@ -164,8 +168,11 @@ class DatabaseServer:
         """Runs one read; returns the value or the error."""
         if self.down or age != self.age:
             return StoreUnavailable("the database does not answer: simulated")
-        with self._memory.engine.connect() as connection:
+        connection = self._memory.connection
+        try:
             return answer(query, connection)
+        finally:
+            connection.rollback()
 
 
 class DatabaseSession:

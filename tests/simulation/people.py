@@ -15,6 +15,7 @@ from opsconductor.orchestrator.engine.submission import Submission
 from opsconductor.rpc import sshsig, statements
 from opsconductor.rpc.allowed_signers import AllowedSigners
 from opsconductor.rpc.errors import OpsConductorError, PlanInvalid
+from simulation.operators import Operator
 from simulation.programs import BEGIN
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class People:
         self.restless = restless
         """How often somebody wants something else of an execution, per look."""
         self.diligent = False
+        self._operator = Operator(world, rng)
         self.submitted = 0
 
     async def submit(self, at: float, number: int, document: dict[str, Any]) -> None:
@@ -120,28 +122,10 @@ class People:
                 await self._try(wish)
 
     def _chores(self) -> list[Callable[[Any], Awaitable[Any]]]:
-        """What an operator does: lets agents and tools back to work, confirms a restore."""
+        """What the operator does, at some looks."""
         if self._rng.random() > (0.9 if self.diligent else 0.1):
             return []
-        found: list[Callable[[Any], Awaitable[Any]]] = []
-        house = next((each for each in self._world.orchestrators if each.ready), None)
-        if house is None:
-            return []
-        mode = house.agents.restoring.mode
-        if mode is not None and not mode.confirmed:
-            self._world.checker.note("an operator confirms the restore")
-            found.append(
-                lambda house: house.agents.restoring.confirm(
-                    "rita", "default", "restored it", (), planned=False
-                )
-            )
-        for member in house.fleet.members():
-            name = member.name
-            if member.quarantined:
-                self._world.checker.note(f"an operator releases {name}: {member.quarantined[:40]}")
-                found.append(_release(name, ""))
-            found += [_release(name, tool) for tool in sorted(member.kept_tools)]
-        return found
+        return self._operator.chores()
 
     async def _try(self, wish: Callable[[Any], Awaitable[Any]]) -> None:
         orchestrator = self._world.any_orchestrator()
@@ -154,8 +138,12 @@ class People:
             self._world.loop.complaints.append(f"command: {exc!r}")
 
     def _wish(self, state: Execution) -> Callable[[Any], Awaitable[Any]] | None:
+        if self._is_unsure(state):
+            return None
         if not state.open:
             return self._regret(state)
+        if self._forgotten(state):
+            return self._command(state, "cancel")
         if self._rng.random() < (0.9 if self.diligent else 0.5):
             if asked := [item for item in state.pending_approvals() if item.open]:
                 return self._answer(state, asked[0])
@@ -165,6 +153,26 @@ class People:
             if state.state is ExecutionState.PAUSED or state.asked:
                 return self._command(state, "resume")
         return self._whim(state)
+
+    def _is_unsure(self, state: Execution) -> bool:
+        """Whether a restore is not over: what agents remember may still change everything."""
+        houses = [house for house in self._world.orchestrators if house.ready]
+        if any(house.agents.restoring.mode is not None for house in houses):
+            return True
+        return not state.open and self._forgotten(state)
+
+    def _forgotten(self, state: Execution) -> bool:
+        """Looks at the targets for what was done and neither store nor journals know any more."""
+        checker = self._world.checker
+        if not checker.went_back:
+            return False
+        return any(
+            effect.changes
+            and checker.granted[effect.attempt_id].execution_id == state.execution_id
+            and effect.attempt_id not in state.attempts
+            and effect.attempt_id not in state.recovered
+            for effect in self._world.ledger.effects
+        )
 
     def _regret(self, state: Execution) -> Callable[[Any], Awaitable[Any]] | None:
         if self.diligent or self._rng.random() >= self.restless / 4:
@@ -233,7 +241,3 @@ class People:
 
         now = BEGIN + timedelta(seconds=self._world.loop.time())
         return {"not_before": now - timedelta(minutes=1), "not_after": now + timedelta(hours=6)}
-
-
-def _release(name: str, tool: str) -> Callable[[Any], Awaitable[Any]]:
-    return lambda house: house.agents.release(name, tool, tenant="default")

@@ -163,7 +163,7 @@ class Orchestrator:
         fleet, listeners = Fleet(), Listeners()
         replica = Replica(store.shared, self.machine.boottime, self.name)
         engine = Engine(store, fleet, listeners, clock, replica=replica)
-        agents = Agents(store, fleet, engine, clock)
+        agents = Agents(store, fleet, engine, clock, self.machine.boottime)
         await agents.load()
         await Marking(store, agents.restoring, engine, Mark(self.slots)).start()
         planner = Planner(store, self._registry, self._policy, fleet, clock)

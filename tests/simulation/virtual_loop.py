@@ -150,7 +150,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if process is None:
             return super().call_soon(callback, *args, context=context)
         due = _Due(process, callback, args, context)
-        due.handle = super().call_soon(self._guarded, due, context=self.kernel.copy())
+        due.handle = super().call_soon(self._guarded, due, context=self.kernel)
         return due.handle
 
     def call_at(  # type: ignore[override]
@@ -166,12 +166,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if process is None:
             return super().call_at(when, callback, *args, context=context)
         due = _Due(process, callback, args, context)
-        due.handle = made = super().call_at(when, self._guarded, due, context=self.kernel.copy())
+        due.handle = made = super().call_at(when, self._guarded, due, context=self.kernel)
         return made
 
     def later(self, delay: float, callback: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
         """Has the world, not the process that asks, call something after a while."""
-        return super().call_at(self._now + delay, callback, *args, context=self.kernel.copy())
+        return super().call_at(self._now + delay, callback, *args, context=self.kernel)
 
     def outside(self, work: Any) -> asyncio.Task[Any]:
         """Starts a task of the world."""
@@ -194,7 +194,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def again(self, due: _Due) -> None:
         """Runs a callback that waited for its process to be woken."""
-        super().call_soon(self._guarded, due, context=self.kernel.copy())
+        super().call_soon(self._guarded, due, context=self.kernel)
 
     def _guarded(self, due: _Due) -> None:
         process = due.process

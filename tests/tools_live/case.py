@@ -9,6 +9,7 @@ Cases stand in ``cases/CATEGORY.yaml``, one list a file::
       expect: "output.changed"       # CEL over output, exit_code, inputs; left out: it completed
       after: "test $(stat -c %a /srv/data/a) = 640"           # must succeed on the lab afterwards
       undone: "test $(stat -c %a /srv/data/a) = 600"          # and after ``opsctl runs rollback``
+      dry_run: true                  # only asked what it would do
       fails: EXIT_CODE               # the error it must end with, instead of completing
       counterpart: systemd host      # what answered; left out: what the category has
                                      # "recorded API" says that nothing real did
@@ -36,6 +37,7 @@ class Case:
     expect: str = "true"
     after: str = ""
     undone: str = ""
+    dry_run: bool = False
     fails: str = ""
     counterpart: str = ""
     name: str = ""

@@ -77,6 +77,7 @@ class Place:
         inputs = {key: _filled(value, known) for key, value in case.inputs.items()}
         words = [f"{key}={_word(value)}" for key, value in inputs.items()]
         target = ["--target", case.target] if case.target else []
+        target += ["--dry-run"] if case.dry_run else []
         answer = self.stack.opsctl(
             "run", case.tool, *target, *words, "--yes", "--wait", "-o", "json", seconds=CALL_SECONDS
         )

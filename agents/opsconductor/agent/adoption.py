@@ -165,12 +165,14 @@ def _call_data(call: verify.VerifiedCall) -> dict[str, Any]:
         "inputs": dict(call.inputs),
         "target": dict(call.target) if call.target is not None else None,
         "success": call.success,
+        "section": call.section,
     }
 
 
 def _call(data: Mapping[str, Any], registry: Registry) -> verify.VerifiedCall:
     tool = _tool(data["tool"], data["digest"], data["source"], registry)
-    return verify.VerifiedCall(tool, data["inputs"], data["target"], data["success"])
+    section = data.get("section", "command")
+    return verify.VerifiedCall(tool, data["inputs"], data["target"], data["success"], section)
 
 
 def _tool(name: str, digest: str, source: str, registry: Registry) -> Tool:

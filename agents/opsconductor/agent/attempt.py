@@ -142,7 +142,7 @@ class Attempt(Ongoing):
     def _prepare(self, verified: verify.Verified) -> PreparedCall:
         caller = self._shop.caller
         if self.order.kind == "forward":
-            return caller.prepare(verified.call)
+            return caller.prepare(verified.call, section=verified.call.section)
         if verified.undo is not None:
             return caller.prepare(verified.undo)
         return caller.prepare(verified.call, section="undo", captured=self._own_capture())
@@ -200,7 +200,8 @@ class Attempt(Ongoing):
     ) -> str:
         """Returns the state before the change as JSON text; empty when the tool captures none."""
         tool = verified.call.tool
-        if tool.capture is None or verified.read_only or self.order.kind != "forward":
+        changing = self.order.kind == "forward" and verified.call.section == "command"
+        if tool.capture is None or verified.read_only or not changing:
             return ""
         with span.child("capture"):
             seen = Collected()

@@ -16,7 +16,7 @@ from opsconductor.rpc import canonical
 from opsconductor.tool_registry import expressions, output
 from opsconductor.tool_registry.render import HttpRequest, RenderError, command_line, render
 from opsconductor.tool_registry.rendered import is_elevated
-from opsconductor.tool_registry.success import failure_reason
+from opsconductor.tool_registry.success import criteria, failure_reason
 
 if TYPE_CHECKING:
     import asyncio
@@ -188,7 +188,7 @@ def _judge_by_exit_code(prepared: PreparedCall, outcome: Outcome) -> Result:
     """Judges a call of whose output some is lost; never as if there had been no more."""
     tool, code, lost = prepared.call.tool, outcome.exit_code, _failure_of(outcome)
     value = {"omitted": True, "note": lost.message}
-    expected = tool.success.exit_codes if prepared.section == "command" else (0,)
+    expected = _expected_codes(prepared)
     if code is not None and code not in expected:
         message = f"{tool.name}{_where(prepared.call)}: exit code {code}; {lost.message}"
         return Result("failed", outcome, Failure("EXIT_CODE", message, "retryable"), value)
@@ -199,11 +199,19 @@ def _judge_by_exit_code(prepared: PreparedCall, outcome: Outcome) -> Result:
 
 
 def _needs_output(prepared: PreparedCall) -> bool:
-    if prepared.section != "command":
-        return prepared.section == "capture"
-    success = prepared.call.tool.success
-    criteria = (success.expression, success.stdout_regex, success.stderr_not_regex)
-    return any((*criteria, prepared.call.success))
+    section = prepared.section
+    if section not in ("command", "dry_run"):
+        return section == "capture"
+    success = criteria(prepared.call.tool, section)
+    wanted = (success.expression, success.stdout_regex, success.stderr_not_regex)
+    return any((*wanted, prepared.call.success))
+
+
+def _expected_codes(prepared: PreparedCall) -> tuple[int, ...]:
+    section = prepared.section
+    if section not in ("command", "dry_run"):
+        return (0,)
+    return criteria(prepared.call.tool, section).exit_codes
 
 
 def _failure_of(outcome: Outcome) -> Failure:
@@ -215,11 +223,15 @@ def _failure_of(outcome: Outcome) -> Failure:
 
 def _output(prepared: PreparedCall, outcome: Outcome, stdout: bytes, stderr: bytes) -> Any:
     tool, section = prepared.call.tool, prepared.section
+    if section == "undo":
+        return None
     if http_answer.is_parsed(tool, section, outcome.output):
-        return _parsed(prepared, 0, stdout, stderr)
-    if outcome.output is None:
-        return _parsed(prepared, outcome.exit_code, stdout, stderr)
-    return None if section == "undo" else output.check_output(tool, outcome.output, section=section)
+        value = _parsed(prepared, 0, stdout, stderr)
+    elif outcome.output is None:
+        value = _parsed(prepared, outcome.exit_code, stdout, stderr)
+    else:
+        value = output.check_output(tool, outcome.output, section=section)
+    return {**(value or {}), "dry_run": True} if section == "dry_run" else value
 
 
 def _parsed(prepared: PreparedCall, exit_code: int | None, stdout: bytes, stderr: bytes) -> Any:
@@ -231,14 +243,17 @@ def _parsed(prepared: PreparedCall, exit_code: int | None, stdout: bytes, stderr
         if exit_code != 0:
             return None
         return output.parse_output(tool, stdout, stderr, exit_code, section="capture")
-    return output.parse_output(tool, stdout, stderr, exit_code)
+    if prepared.section == "dry_run":
+        stdout = stdout or stderr  # many programs tell there what they would do
+    return output.parse_output(tool, stdout, stderr, exit_code, section=prepared.section)
 
 
 def _tool_failure(
     prepared: PreparedCall, outcome: Outcome, value: Any, stdout: bytes, stderr: bytes
 ) -> Failure | None:
     tool, code = prepared.call.tool, outcome.exit_code
-    if prepared.section == "command":
+    section = prepared.section
+    if section in ("command", "dry_run"):
         reason = failure_reason(
             tool,
             exit_code=code,
@@ -246,15 +261,14 @@ def _tool_failure(
             inputs=prepared.call.inputs,
             stdout=stdout,
             stderr=stderr,
+            section=section,
         )
-        expected: tuple[int, ...] = tool.success.exit_codes
     else:
         lines = stderr.decode("utf-8", "replace").strip().splitlines() or [""]
-        reason = f"exit code {code} of its {prepared.section}: {lines[-1][:300]}" if code else None
-        expected = (0,)
+        reason = f"exit code {code} of its {section}: {lines[-1][:300]}" if code else None
     if reason is None:
         return None
-    by_code = code is not None and code not in expected
+    by_code = code is not None and code not in _expected_codes(prepared)
     message = f"{tool.name}{_where(prepared.call)}: {reason}"
     return Failure("EXIT_CODE" if by_code else "SUCCESS_CRITERIA", message, "retryable")
 

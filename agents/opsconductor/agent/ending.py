@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opsconductor.agent.calls import as_json
+from opsconductor.agent.output import STREAMS
 from opsconductor.agent.report import MAX_OUTPUT_BYTES, Failure, Report
 
 if TYPE_CHECKING:
@@ -73,6 +74,26 @@ def defect(running: Report, why: Refusal, spool: Spool, *, read_only: bool) -> R
     )
 
 
+def as_kept(report: Report, spool: Spool) -> Report:
+    """Returns a report that declares what a spool holds, should its end be lost to a power loss."""
+    for stream in STREAMS:
+        kept = spool.streams[stream]
+        declared = getattr(report, f"{stream}_bytes")
+        if kept.length == declared:
+            continue
+        left_out, offset = getattr(report, f"{stream}_left_out"), kept.length
+        if left_out:
+            offset = min(getattr(report, f"{stream}_gap_offset"), kept.length)
+        fields = {
+            f"{stream}_bytes": kept.length,
+            f"{stream}_sha256": kept.sha256,
+            f"{stream}_left_out": left_out + max(declared - kept.length, 0),
+            f"{stream}_gap_offset": offset,
+        }
+        report = replace(report, **fields)
+    return report
+
+
 async def sync_output(spool: Spool) -> None:
     """Puts output on disk before an end is declared that counts on it."""
     for stream in spool.streams.values():
@@ -96,6 +117,8 @@ def _with_output(running: Report, spool: Spool) -> Report:
         stderr_sha256=stderr.sha256,
         stdout_left_out=spool.left_out["stdout"],
         stderr_left_out=spool.left_out["stderr"],
+        stdout_gap_offset=spool.gap_offsets["stdout"],
+        stderr_gap_offset=spool.gap_offsets["stderr"],
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.report import Failure
+from opsconductor.tool_registry.output import output_spec
+from opsconductor.tool_registry.success import criteria
 
 if TYPE_CHECKING:
     from opsconductor.agent.executors.base import ErrorClass
@@ -21,7 +23,9 @@ def failure(tool: Tool, section: Section, output: Any) -> Failure | None:
     """Returns why an answer counts as failed; a tool whose success names the status judges it."""
     if not _is_answer(output):
         return None
-    judges = section == "command" and "output.status" in tool.success.expression
+    judges = section in ("command", "dry_run") and "output.status" in (
+        criteria(tool, section).expression
+    )
     if judges and not is_parsed(tool, section, output):
         return None
     status = int(output["status"])
@@ -33,7 +37,8 @@ def failure(tool: Tool, section: Section, output: Any) -> Failure | None:
     elif status >= _SERVER_ERROR:
         kind = "retryable"
     said = " ".join(str(output.get("body_excerpt", "")).split())[:300]
-    what = tool.name if section == "command" else f"the {section} of {tool.name}"
+    part = section.replace("_", " ")
+    what = tool.name if section == "command" else f"the {part} of {tool.name}"
     return Failure("HTTP_STATUS", f"{what} was answered {status}: {said or '(nothing)'}", kind)
 
 
@@ -41,8 +46,7 @@ def is_parsed(tool: Tool, section: Section, output: Any) -> bool:
     """Returns whether the tool's parser reads the body; ``none`` keeps the answer as it is."""
     if not _is_answer(output) or section == "undo":
         return False
-    spec = (tool.capture.output if tool.capture else {}) if section == "capture" else tool.output
-    return bool(spec.get("parser", "none") != "none")
+    return bool(output_spec(tool, section).get("parser", "none") != "none")
 
 
 def _is_answer(output: Any) -> bool:

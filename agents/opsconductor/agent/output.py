@@ -78,6 +78,8 @@ class Spool:
         self.streams = {name: SpooledStream(folder / f"{attempt_id}.{name}") for name in STREAMS}
         self.left_out: dict[Stream, int] = dict.fromkeys(STREAMS, 0)
         """Bytes of each stream that were produced and are not kept; known when it is finished."""
+        self.gap_offsets: dict[Stream, int] = dict.fromkeys(STREAMS, 0)
+        """Where those bytes are missing: what is kept goes on there with the line about them."""
         self.released = False
         self.refused = False
         """Whether the orchestrator does not take it in this session."""
@@ -175,13 +177,15 @@ class Spool:
         return True
 
     def _put_tail(self, stream: Stream, tail: Tail) -> None:
-        rest = tail.content()
+        rest, end = tail.content(), self.streams[stream].length
         whole = gap_note(tail.left_out) + rest if tail.left_out else rest
         if len(whole) <= self._quota.room and self._store(stream, whole):
             self.left_out[stream] = tail.left_out
+            self.gap_offsets[stream] = end if tail.left_out else 0
             return
         # The line alone may still fit where the last bytes do not.
         self.left_out[stream] = tail.left_out + len(rest)
+        self.gap_offsets[stream] = end
         note = gap_note(self.left_out[stream])
         if len(note) <= self._quota.room:
             self._store(stream, note)

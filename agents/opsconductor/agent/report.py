@@ -65,6 +65,9 @@ class Report:
     stdout_left_out: int = 0
     """Bytes that were produced and not kept."""
     stderr_left_out: int = 0
+    stdout_gap_offset: int = 0
+    """Where those bytes are missing in what is kept: there the line about them begins."""
+    stderr_gap_offset: int = 0
     survivors: tuple[str, ...] = ()
     start_time: float = 0.0
     """By this agent's clock, seconds since 1970; 0 when nothing started."""

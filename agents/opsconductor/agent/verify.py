@@ -7,14 +7,15 @@ tools and risk comes from this agent's own registry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from opsconductor.agent.approvals import Approvals
 from opsconductor.agent.refusal import Refusal
 from opsconductor.rpc import canonical, ids
 from opsconductor.tool_registry import inputs as tool_inputs
 from opsconductor.tool_registry import risk
+from opsconductor.tool_registry.dry_run_risk import assess_dry_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ _BODY_KEYS = frozenset(
         *("undo", "approval", "concurrency"),
     )
 )
+_OPTIONAL_KEYS = frozenset({"dry_run"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class VerifiedCall:
     target: Mapping[str, Any] | None
     success: str = ""
     """CEL over output, exit_code and inputs; empty asks for the tool's own criteria only."""
+    section: Literal["command", "dry_run"] = "command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +189,7 @@ def _bound_body(order: Order, trust: Trust) -> tuple[dict[str, Any], dict[str, A
         )
     if version != 1 or not isinstance(body, dict) or body.get("v") != 1:
         raise Refusal("VERSION_UNSUPPORTED", "this agent reads version 1 of steps and manifests")
-    if body.keys() != _BODY_KEYS or body["step_id"] != order.step_id:
+    if body.keys() - _OPTIONAL_KEYS != _BODY_KEYS or body["step_id"] != order.step_id:
         raise Refusal("MALFORMED", f"step {order.step_id}: unexpected {body.keys() ^ _BODY_KEYS}")
     timeout = body["timeout_ms"]
     if type(timeout) is not int or not 0 < timeout <= MAX_TIMEOUT_MS:
@@ -207,7 +210,15 @@ def _main_call(order: Order, body: dict[str, Any], trust: Trust) -> VerifiedCall
     needed = order.kind == "forward" or body["undo"]["strategy"] == "state"
     if body["late"] and not needed:
         return VerifiedCall(tool, merged, body["target"], body["success"])
-    return _checked_call(tool, merged, body["target"], body["success"], trust, code)
+    call = _checked_call(tool, merged, body["target"], body["success"], trust, code)
+    return _dry_run(order, call) if "dry_run" in body else call
+
+
+def _dry_run(order: Order, call: VerifiedCall) -> VerifiedCall:
+    """Returns what only asks; a call without a dry run is refused, never carried out instead."""
+    if call.tool.dry_run is None:
+        raise Refusal("NO_DRY_RUN", f"step {order.step_id}: {call.tool.name} has no dry run")
+    return replace(call, section="dry_run")
 
 
 def _late_inputs(order: Order, body: dict[str, Any]) -> dict[str, Any]:
@@ -295,6 +306,8 @@ def _checked_call(
 
 
 def _assessed(call: VerifiedCall) -> str:
+    if call.section == "dry_run":
+        return assess_dry_run(call.tool, call.inputs, call.target).risk_class
     return risk.assess(call.tool, call.inputs).risk_class
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opsconductor.agent.adoption import Adopted
 from opsconductor.agent.attempt import Attempt, Workshop
+from opsconductor.agent.ending import as_kept
 from opsconductor.agent.journal import Entry
 from opsconductor.agent.record_log import JournalFull
 from opsconductor.agent.refusal import Refusal
@@ -152,11 +152,15 @@ class Worker:
 
     @property
     def all_acknowledged(self) -> bool:
-        """Whether the orchestrator has confirmed every end and taken all output."""
+        """Whether the orchestrator has confirmed every end and taken all output.
+
+        What this process has left to the next one has no end here.
+        """
         shop = self._shop
+        reports = [entry.report for entry in shop.journal.unacknowledged()]
         return (
             not self._unjournalled
-            and next(shop.journal.unacknowledged(), None) is None
+            and not any(each.final or each.attempt_id in self._running for each in reports)
             and all(spool.delivered for spool in shop.spools)
         )
 
@@ -228,18 +232,9 @@ class Worker:
         spool = self._shop.spools.find(report.attempt_id) or self._shop.spools.open(
             report.attempt_id
         )
-        stdout, stderr = spool.streams["stdout"], spool.streams["stderr"]
-        if (stdout.length, stderr.length) == (report.stdout_bytes, report.stderr_bytes):
-            return
-        self._shop.journal.amend(
-            replace(
-                report,
-                stdout_bytes=stdout.length,
-                stderr_bytes=stderr.length,
-                stdout_sha256=stdout.sha256,
-                stderr_sha256=stderr.sha256,
-            )
-        )
+        kept = as_kept(report, spool)
+        if kept != report:
+            self._shop.journal.amend(kept)
 
     def _clear_runs(self) -> None:
         """Deletes folders of runs that nobody will ask about, once their commands have ended."""

@@ -117,7 +117,7 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     replica = Replica(store.shared, boottime, lease=config.lease)
     replica.rename(now())
     engine = Engine(store, fleet, listeners, now, tracing.finished, replica)
-    agents = Agents(store, fleet, engine, now)
+    agents = Agents(store, fleet, engine, now, boottime)
     await agents.load()
     marking = Marking(store, agents.restoring, engine, Mark(mark_file))
     stack.push_async_callback(marking.stop)

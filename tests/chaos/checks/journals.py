@@ -18,15 +18,16 @@ TTL_SLACK = 5.0
 
 def honest_unknown(evidence: Evidence) -> Iterator[Violation]:
     """I7: an unknown change is unknown to its agent too, and waits for a person."""
-    known = final_states(evidence)
-    lost = bool(evidence.happened("journal lost"))
+    known = states_known(evidence)
+    lost = bool(evidence.happened("journal lost") or evidence.happened("agent copied"))
     for attempt_id, finish in evidence.finishes.items():
         if not _unknown_change(evidence, finish):
             continue
-        state = known.get(attempt_id, "")
-        honest = ("unknown", "", "running") if lost else ("unknown",)
-        if state not in honest:
-            text = f"{attempt_id} is unknown, its agent says {state or 'nothing'}"
+        states = known.get(attempt_id, set())
+        honest = "unknown" in states or (lost and states <= {"running"})
+        if not honest:
+            said = " and ".join(sorted(states)) or "nothing"
+            text = f"{attempt_id} is unknown, its agent says {said}"
             yield Violation("I7", text, finish.execution_id)
     for story in evidence.stories.values():
         yield from _waiting_for_people(evidence, story)
@@ -54,6 +55,20 @@ def _waiting_for_people(evidence: Evidence, story: Story) -> Iterator[Violation]
             before = waiting[body["step_id"], body["kind"]]
             text = f"{body['attempt_id']} was granted after {before}, which is unknown"
             yield Violation("I7", text, story.execution_id)
+
+
+def states_known(evidence: Evidence) -> dict[str, set[str]]:
+    """Returns how each attempt ended as each journal has it: an agent's own, and of its copies."""
+    found: dict[str, set[str]] = {}
+    for records in evidence.journals.values():
+        last = {
+            record["report"]["attempt_id"]: record["report"]["state"]
+            for record in records
+            if record["t"] == "entry"
+        }
+        for attempt_id, state in last.items():
+            found.setdefault(attempt_id, set()).add(state)
+    return found
 
 
 def final_states(evidence: Evidence) -> dict[str, str]:

@@ -35,6 +35,7 @@ def _session(module: ModuleType) -> None:
 
 def _link(module: ModuleType) -> None:
     set_existing(module, "LONGEST_WAIT", 1.0)
+    set_existing(module, "DUPLICATE_WAIT", 1.0)
 
 
 def _journal(module: ModuleType) -> None:

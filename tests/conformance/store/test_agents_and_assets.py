@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.store.samples import NOON, after, agent_row, execution_row
+from opsconductor.orchestrator.store import facts
 from opsconductor.orchestrator.store.base import (
     BumpSessionEpoch,
+    ChangeAgent,
     CreateJoinToken,
     DeleteAsset,
     OpenSession,
@@ -149,12 +151,36 @@ async def test_the_store_keeps_values_of_its_own(store: Store) -> None:
 async def test_the_next_epoch_is_above_what_an_agent_has_seen(store: Store) -> None:
     await store.commit(PutAgent(agent_row(1)))
     epochs = [
-        (await store.commit(OpenSession("agt_1", "journal", b"{}", NOON, above=above)))[0]
+        (await store.commit(OpenSession("agt_1", "journal", {}, NOON, above=above)))[0]
         for above in (0, 41, 5)
     ]
     assert [row.session_epoch for row in epochs] == [1, 42, 43]
     with pytest.raises(NotFound):
-        await store.commit(OpenSession("agt_9", "journal", b"{}", NOON))
+        await store.commit(OpenSession("agt_9", "journal", {}, NOON))
+
+
+async def test_facts_of_an_agent_are_changed_one_by_one(store: Store) -> None:
+    await store.commit(PutAgent(agent_row(1)))
+    await store.commit(
+        OpenSession("agt_1", "journal", {("version",): "1", ("labels",): {"a": "b"}}, NOON)
+    )
+    await store.commit(ChangeAgent("agt_1", facts={("kept", "ping"): "it died", ("epoch",): 7}))
+    await store.commit(ChangeAgent("agt_1", facts={("kept", "dig"): "so did that"}))
+    await store.commit(OpenSession("agt_1", "journal", {("labels",): {}}, NOON))
+    row = await store.agent("agt_1")
+    assert row is not None
+    assert facts.read(row.facts) == {
+        "version": "1",
+        "labels": {},
+        "kept": {"ping": "it died", "dig": "so did that"},
+        "epoch": 7,
+    }
+    await store.commit(ChangeAgent("agt_1", facts={("kept", "ping"): None, ("epoch",): None}))
+    row = await store.agent("agt_1")
+    assert row is not None
+    assert facts.read(row.facts)["kept"] == {"dig": "so did that"}
+    with pytest.raises(NotFound):
+        await store.commit(ChangeAgent("agt_9", facts={("epoch",): 1}))
 
 
 async def test_open_executions_are_counted_by_tenant(store: Store) -> None:

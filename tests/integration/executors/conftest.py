@@ -1,4 +1,4 @@
-"""The places a command can run at, each with an executor and a target."""
+"""The places a command can run at, each with an executor and a target; and a Windows host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers.places import Place, ssh_executor, target_of
+from helpers.receivers import self_signed
 from helpers.sshd import INSTALL_HINT, SSHD, SshServer, openssh_server, standin_server
+from helpers.wsman_server import WsmanServer
 from opsconductor.agent.executors.local import LocalExecutor
 from opsconductor.agent.executors.run_folder import RunFolders
 
@@ -52,3 +54,14 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         remote = ssh_executor(server)
         yield Place("standin", remote, target_of(server))
         await remote.close()
+
+
+@pytest.fixture
+def wsman_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WsmanServer]:
+    """A WS-Management server whose certificate is ``server.pem`` in the test's folder."""
+    server = WsmanServer(self_signed(tmp_path))
+    users = tmp_path / "users"
+    users.write_text(f":{server.user}:{server.password}\n")
+    monkeypatch.setenv("NTLM_USER_FILE", str(users))
+    yield server
+    server.stop()

@@ -169,9 +169,13 @@ async def test_another_kind_of_call_is_refused(place: Place) -> None:
 
 async def test_background_children_do_not_hold_the_step(place: Place) -> None:
     attempt = new_attempt()
-    outcome = await place.sh("sleep 20 & echo started", attempt_id=attempt)
+    # The stand-in's server itself waits until the pipes close, which is nothing of ours.
+    seconds = 1 if place.name == "standin" else 300
+    outcome = await place.sh(f"sleep {seconds} & echo started", attempt_id=attempt)
     assert (outcome.state, place.sink.stdout) == ("completed", b"started\n")
-    for pid in marked_processes(attempt):
+    left = marked_processes(attempt)
+    assert left or place.name == "standin"
+    for pid in left:
         await place.argv("kill", str(pid))
 
 

@@ -299,6 +299,9 @@ async def test_a_stopping_agent_leaves_changes_to_the_next_and_ends_reads(
     assert (await agent.final(read.attempt_id)).state == "cancelled"
     assert marked_processes(change.attempt_id)
     assert "the agent's next start takes it up" in caplog.text
+    assert not agent.worker.all_acknowledged
+    agent.worker.acknowledge(read.attempt_id)
+    assert agent.worker.all_acknowledged, "a stop would wait for an end that only the next sees"
     await life.kill()
     go.touch()
     report = await life.start().final(change.attempt_id)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import secrets
 from datetime import timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helpers.agents import Agent
 from helpers.orders import CHANGES, Orchestrator, Person, body_of, make_tool
+from opsconductor.agent.ending import as_kept
 from opsconductor.agent.executors.local import LocalExecutor
 from opsconductor.agent.executors.run_folder import RunFolder
-from opsconductor.agent.output import gap_note
+from opsconductor.agent.output import Spools, gap_note
+from opsconductor.agent.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from opsconductor.agent.executors.run_folder import Start
-    from opsconductor.agent.report import Report
 
 ALICE = Person.new("alice")
 _PARAMETERS = {
@@ -112,3 +114,22 @@ async def test_a_sink_that_fails_is_told_in_the_report(
     assert report.error is not None
     assert (report.state, report.error.code) == ("completed", "OUTPUT_LOST")
     assert (report.stdout_bytes, report.stdout_left_out) == (len(gap_note(6)), 6)
+
+
+async def test_bytes_that_a_power_loss_took_are_declared_as_missing(tmp_path: Path) -> None:
+    spools = Spools(tmp_path)
+    spool = spools.open("att_1")
+    await spool.write("stdout", b"0123456789")
+    report = Report(
+        "att_1",
+        "completed",
+        stdout_bytes=100,
+        stderr_bytes=7,
+        stderr_left_out=50,
+        stderr_gap_offset=3,
+    )
+    kept = as_kept(report, spool)
+    assert (kept.stdout_bytes, kept.stdout_sha256) == (10, sha256(b"0123456789").hexdigest())
+    assert (kept.stdout_left_out, kept.stdout_gap_offset) == (90, 10)
+    assert (kept.stderr_bytes, kept.stderr_left_out, kept.stderr_gap_offset) == (0, 57, 0)
+    assert as_kept(kept, spool) == kept

@@ -140,6 +140,7 @@ async def test_of_output_beyond_the_limit_head_and_tail_are_kept_and_the_gap_is_
     left_out = len(data) - head - 20
     kept = spool.content("stdout")
     assert kept == data[:head] + gap_note(left_out) + data[-20:]
+    assert spool.gap_offsets["stdout"] == head
     assert f"[… {left_out} bytes left out …]".encode() in kept
     assert (spool.left_out, spool.dropped) == ({"stdout": left_out, "stderr": 0}, left_out)
     assert len(kept) <= LIMITS.attempt_bytes
@@ -279,6 +280,7 @@ async def test_on_a_disk_that_stays_full_what_is_missing_is_still_counted(
     agent.worker.assign(order)
     report = await agent.final(order.attempt_id)
     assert (report.state, report.stdout_bytes, report.stdout_left_out) == ("completed", 20, 40)
+    assert report.stdout_gap_offset == 20, "there was no room for the line about it"
     assert report.stdout_sha256 == hashlib.sha256(b"0123456789" * 2).hexdigest()
     agent.close()
 

@@ -196,12 +196,13 @@ def test_raw_tail_resumes_at_an_offset(opsctl: Opsctl, script: Script) -> None:
 
 
 def test_tail_escapes_and_tells_what_is_missing(opsctl: Opsctl, script: Script) -> None:
-    script.pieces += [_piece(b"\x1b]0;title\x07\r\n\xff\n"), _piece(b"", gap_bytes=7)]
+    script.pieces += [_piece(b"\x1b]0;title\x07\r\n\xff\nhal"), _piece(b"", gap_bytes=7)]
     lines = opsctl("runs", "tail", EXECUTION).stdout.splitlines()
     assert lines == [
         "one | \\u001b]0;title\\u0007",
         "one | \\xff",
-        "one | … 7 bytes were not kept …",
+        "one | hal",
+        "one | [… 7 bytes left out …]",
     ]
 
 

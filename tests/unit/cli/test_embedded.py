@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -133,32 +134,71 @@ def test_a_process_that_does_not_end_is_killed(
     assert embedded.orchestrator.find() is None
 
 
+def _process(folder: Path) -> BackgroundProcess:
+    return BackgroundProcess("x", folder / "x.pid", folder / "x.log")
+
+
 def test_a_pid_that_somebody_else_has_now_is_not_ours(tmp_path: Path) -> None:
+    process = _process(tmp_path)
+    with process.start(["sleep", "600"]) as ended:
+        ended.kill()
+    _, began = process.pid_file.read_text().split()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
-        process = BackgroundProcess("x", tmp_path / "x.pid", tmp_path / "x.log", str(tmp_path))
-        process.pid_file.write_text(str(stranger.pid))
+        process.pid_file.write_text(f"{stranger.pid} {int(began) - 1}\n")
         assert process.find() is None
         assert process.stop(1) == "not running"
         assert stranger.poll() is None
         stranger.communicate(b"\n")
 
 
-@pytest.mark.parametrize("content", ["", "none", "-1", "999999999"])
+@pytest.mark.parametrize("content", ["", "none", "-1", "999999999", "999999999 1", "1 2 3"])
 def test_a_broken_pid_file_means_not_running(tmp_path: Path, content: str) -> None:
-    process = BackgroundProcess("x", tmp_path / "x.pid", tmp_path / "x.log", str(tmp_path))
+    process = _process(tmp_path)
     process.pid_file.write_text(content)
     assert process.find() is None
 
 
-def test_a_sister_directory_of_similar_name_is_not_taken_for_ours(tmp_path: Path) -> None:
-    process = BackgroundProcess("x", tmp_path / "x.pid", tmp_path / "x.log", str(tmp_path / "a"))
-    argument = str(tmp_path / "ab")
-    with subprocess.Popen(
-        [sys.executable, "-c", "input()", argument], stdin=subprocess.PIPE
-    ) as sister:
-        process.pid_file.write_text(str(sister.pid))
+def test_a_process_is_found_also_while_it_has_no_arguments_yet(tmp_path: Path) -> None:
+    process = _process(tmp_path)
+    # What a process shows while it is being started: neither our words nor any.
+    with process.start(["sh", "-c", "exec sleep 600"]) as started:
+        assert process.find() == started.pid
+        started.kill()
+        started.wait()
         assert process.find() is None
-        sister.communicate(b"\n")
+
+
+_HOLDER = """
+import fcntl, sys, threading, time
+lock = open(sys.argv[1], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+for _ in range(30):
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+print("started and held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_process_is_there_until_it_has_let_go_of_its_locks(tmp_path: Path) -> None:
+    process = _process(tmp_path)
+    lock = tmp_path / "lock"
+    for _ in range(20):
+        process.log_file.unlink(missing_ok=True)
+        with process.start([sys.executable, "-c", _HOLDER, str(lock)]) as holder:
+            _wait_for_line(process.log_file, "held")
+            holder.kill()
+            while process.find() is not None:
+                pass
+            with lock.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_whoever_waits_for_a_process_of_another_is_told_when_it_ends(embedded: Embedded) -> None:
+    embedded.start_orchestrator(Options())
+    with embedded.agent.start(["false"]):
+        pass
+    with pytest.raises(Failed, match="the agent has ended"):
+        embedded.wait(embedded.agent, None, lambda: False)
 
 
 def test_a_missing_server_distribution_is_said_clearly(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -94,10 +95,11 @@ class JoinsAtTheSecondTry:
     def __init__(self, folder: Path, context_file: Path) -> None:
         self.context_file = context_file
         self.token_file = folder / "local-agent.token"
-        self.tries = 0
+        self.tries = self.starts = 0
 
     def start_agent(self, options: Options) -> None:
-        """Starts nothing."""
+        """Starts nothing, but counts."""
+        self.starts += 1
 
     def wait(self, started: object, process: object, ready: Callable[[], bool]) -> None:
         self.tries += 1
@@ -115,6 +117,34 @@ def test_an_agent_that_could_not_join_gets_a_token_for_its_own_segment(
     up._await_agent(session, embedded, Options(segment=given), process)
     assert script.calls[-1].segment == segment
     assert embedded.token_file.read_text() == "token: secret\n"
+
+
+class EndsAsItIsFound(JoinsAtTheSecondTry):
+    """An embedded deployment whose agent was ending when ``opsctl up`` came."""
+
+    agent_is_enrolled = True
+    agent: Any = SimpleNamespace(find=lambda: None)
+
+
+def test_an_agent_that_was_ending_when_up_came_is_started_again(
+    opsctl: Opsctl, script: Script, tmp_path: Path
+) -> None:
+    embedded: Any = EndsAsItIsFound(tmp_path, opsctl.context_file)
+    session = Session(Terminal(), str(opsctl.context_file))
+    up._await_agent(session, embedded, Options(), None)
+    assert (embedded.tries, embedded.starts) == (2, 1)
+    assert not embedded.token_file.exists()
+
+
+def test_an_agent_that_runs_and_does_not_connect_is_not_started_beside_itself(
+    opsctl: Opsctl, script: Script, tmp_path: Path
+) -> None:
+    embedded: Any = EndsAsItIsFound(tmp_path, opsctl.context_file)
+    embedded.agent = SimpleNamespace(find=lambda: 4711)
+    session = Session(Terminal(), str(opsctl.context_file))
+    with pytest.raises(Failed):
+        up._await_agent(session, embedded, Options(), None)
+    assert embedded.starts == 0
 
 
 def test_a_certificate_of_another_deployment_is_named_when_nobody_answers(

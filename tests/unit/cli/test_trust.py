@@ -14,9 +14,16 @@ def test_an_unconfirmed_regression_names_both_ways_out() -> None:
 
 
 def test_a_confirmed_restore_names_who_is_awaited_and_how_to_go_on_without() -> None:
-    mode = SafeMode(active=True, confirmed=True, awaited_agents=["a1", "a2"])
-    assert "a1, a2" in trust.in_words(mode)
+    mode = SafeMode(
+        active=True,
+        confirmed=True,
+        awaited_agents=["a1", "a2"],
+        reason="waits for the journal of a1, a2 after the store was restored: a1 is not connected",
+    )
+    assert "work waits for the journal of a1, a2" in trust.in_words(mode)
+    assert "a1 is not connected" in trust.in_words(mode)
     assert "--without a1 --without a2" in trust.remedy(mode)
+    assert "paused" in trust.remedy(mode)
 
 
 def test_an_agent_says_why_it_and_which_of_its_tools_are_kept_from_work() -> None:

@@ -120,3 +120,14 @@ def test_without_a_message_of_its_own_the_run_tells_its_first_steps_error() -> N
     result = execution_result(run)
     assert result["error_message"] == "agent lost"
     assert result["failure_count"] == 2
+
+
+def test_a_step_whose_output_has_gaps_tells_where() -> None:
+    gap = {"stream": "OUTPUT_STREAM_STDERR", "offset": 70, "bytes": 2**33}
+    attempt = {"attempt_id": "att_1", "kind": "forward", "output_gaps": [gap]}
+    run = execution(steps=[{"step_id": "a", "attempts": [attempt]}, {"step_id": "b"}])
+    whole, plain = execution_result(run)["step_results"]
+    assert whole["output_gaps"] == [
+        {"attempt_id": "att_1", "stream": "stderr", "offset": 70, "bytes": 2**33}
+    ]
+    assert "output_gaps" not in plain

@@ -42,29 +42,34 @@ def test_a_missing_event_breaks_the_stream_and_is_asked_for_again() -> None:
     assert cursor.request().from_seq == 2
 
 
-Write = tuple[str, bool, bytes, int]
-"""Attempt, whether it is standard error, the bytes, and how many a limit left out before them."""
+Write = tuple[str, bool, bytes]
+"""Attempt, whether it is standard error, and the bytes."""
+Gaps = dict[tuple[str, bool], int]
+"""How many bytes are missing at the end of streams."""
 writes = st.lists(
-    st.tuples(st.sampled_from("abc"), st.booleans(), st.binary(min_size=1), st.integers(0, 3)),
-    max_size=20,
+    st.tuples(st.sampled_from("abc"), st.booleans(), st.binary(min_size=1)), max_size=20
 )
+gaps = st.dictionaries(st.tuples(st.sampled_from("abc"), st.booleans()), st.integers(1, 9))
 
 
-@given(writes, st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=6))
+@given(writes, gaps, st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=6))
 def test_bytes_of_attempts_side_by_side_arrive_once_through_any_losses(
-    written: list[Write], losses: list[tuple[int, int]]
+    written: list[Write], missing: Gaps, losses: list[tuple[int, int]]
 ) -> None:
     cursor = OutputCursor("exec_1", follow=True)
     received: dict[tuple[str, int], bytes] = {}
-    for stored, length in [*losses, (0, sys.maxsize)]:
-        for piece in answer(written, stored, cursor.request())[:length]:
+    for stored, length in [*losses, (0, sys.maxsize), (0, sys.maxsize)]:
+        for piece in answer(written, stored, cursor.request(), missing)[:length]:
             if cursor.accept(piece):
                 key = (piece.attempt_id, piece.stream)
                 received[key] = received.get(key, b"") + b"?" * piece.gap_bytes + piece.data
     truth: dict[tuple[str, int], bytes] = {}
-    for attempt, error, data, gap in written:
+    for attempt, error, data in written:
         key = (attempt, stream_of(error))
-        truth[key] = truth.get(key, b"") + b"?" * gap + data
+        truth[key] = truth.get(key, b"") + data
+    for (attempt, error), size in missing.items():
+        key = (attempt, stream_of(error))
+        truth[key] = truth.get(key, b"") + b"?" * size
     assert received == truth
 
 
@@ -80,7 +85,7 @@ def test_one_attempt_is_read_on_from_where_it_was(
             assert cursor.accept(piece)
             received[piece.stream == OUTPUT_STREAM_STDERR] += piece.data
     for error in (False, True):
-        assert received[error] == b"".join(data for _, e, data, _ in written if e is error)
+        assert received[error] == b"".join(data for _, e, data in written if e is error)
 
 
 def test_a_piece_that_is_partly_known_is_cut() -> None:
@@ -101,31 +106,38 @@ def test_missing_bytes_break_the_stream_and_are_asked_for_again() -> None:
 
 
 def answer(
-    written: list[Write], stored: int, request: ReadOutputRequest
+    written: list[Write], stored: int, request: ReadOutputRequest, missing: Gaps | None = None
 ) -> list[ReadOutputResponse]:
     """Answers as the server does: what is stored attempt by attempt, the rest as it comes."""
     skip = {False: request.stdout_offset, True: request.stderr_offset}
     position: Counter[tuple[str, bool]] = Counter()
     pieces = []
-    for attempt, error, data, gap in (
+    for attempt, error, data in (
         *sorted(written[:stored], key=lambda write: write[0]),
         *written[stored:],
     ):
         begin = position[attempt, error]
-        position[attempt, error] += gap + len(data)
-        if skip[error] >= gap + len(data):
-            skip[error] -= gap + len(data)
+        position[attempt, error] += len(data)
+        if skip[error] >= len(data):
+            skip[error] -= len(data)
             continue
         pieces.append(
             ReadOutputResponse(
                 attempt_id=attempt,
                 stream=stream_of(error),
-                offset=begin + gap,
+                offset=begin,
                 data=data,
-                gap_bytes=gap,
             )
         )
-    return pieces
+    return pieces + [
+        ReadOutputResponse(
+            attempt_id=attempt,
+            stream=stream_of(error),
+            offset=position[attempt, error],
+            gap_bytes=size,
+        )
+        for (attempt, error), size in (missing or {}).items()
+    ]
 
 
 def stream_of(error: bool) -> OutputStream.ValueType:

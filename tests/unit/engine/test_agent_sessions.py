@@ -73,11 +73,13 @@ class House:
     """An engine with agents over a real store, and a clock that is set by hand."""
 
     def __init__(self, store: Store) -> None:
-        self.now = datetime.now(UTC)
+        self.now, self.boottime = datetime.now(UTC), 100.0
         self.store = store
         self.fleet = Fleet()
         self.engine = Engine(store, self.fleet, Listeners(), lambda: self.now)
-        self.agents = Agents(store, self.fleet, self.engine, lambda: self.now)
+        self.agents = Agents(
+            store, self.fleet, self.engine, lambda: self.now, lambda: self.boottime
+        )
 
     async def enrol(self) -> None:
         expires = self.now + timedelta(days=1)
@@ -287,7 +289,7 @@ async def test_the_watch_for_silence_outlives_a_store_that_does_not_answer(
         raise StoreUnavailable("down")
 
     monkeypatch.setattr(house.store, "commit", down)
-    house.now += timedelta(seconds=60)
+    house.boottime += 60
     house.agents.start()
     async with asyncio.timeout(10):
         while (await house.state()).attempts[first.attempt_id].live:  # noqa: ASYNC110 - of another task

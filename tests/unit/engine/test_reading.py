@@ -63,14 +63,14 @@ async def test_an_execution_of_another_tenant_is_not_found(house: House) -> None
 
 async def output(house: House, run: Execution, **asked: object) -> dict[int, bytes]:
     found = {1: b"", 2: b""}
-    async for piece in house.history.output(await house.state(run), **asked):  # type: ignore[arg-type]
+    async for piece in house.history.outputs.read(await house.state(run), **asked):  # type: ignore[arg-type]
         found[piece.stream] += piece.data
     return found
 
 
 async def complete(house: House, run: Execution) -> bool:
     (attempt,) = (await house.state(run)).attempts.values()
-    return await house.history.output_complete(attempt)
+    return await house.history.outputs.complete(attempt)
 
 
 async def test_output_is_followed_until_all_that_was_declared_is_stored(house: House) -> None:
@@ -79,18 +79,18 @@ async def test_output_is_followed_until_all_that_was_declared_is_stored(house: H
 
     async def store(offset: int, data: bytes, stream: int = 1) -> None:
         await house.store.commit(AppendOutput(attempt.attempt_id, stream, offset, data))
-        house.history.output_arrived(run.execution_id)
+        house.history.outputs.arrived(run.execution_id)
 
     following = asyncio.create_task(output(house, run, follow=True))
     await store(0, b"one ")
     whole = hashlib.sha256(b"one two\n").hexdigest()
     await house.end(run, "a", stdout_bytes=8, stdout_sha256=whole)
-    assert not await house.history.output_complete(
+    assert not await house.history.outputs.complete(
         (await house.state(run)).attempts[attempt.attempt_id]
     )
     await store(4, b"two\n")
     assert await following == {1: b"one two\n", 2: b""}
-    assert await house.history.output_complete(
+    assert await house.history.outputs.complete(
         (await house.state(run)).attempts[attempt.attempt_id]
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.backups import Backup, come, confirm, remember, why
+from helpers.backups import Backup, come, confirm, confirm_but, remember, why
 from helpers.plans import look, restart, write
 from opsconductor.orchestrator.domain import commands
 from opsconductor.orchestrator.engine.messages import Remembered, Report
@@ -162,7 +162,7 @@ async def test_a_change_ends_as_the_journal_says(backup: Backup, state: str) -> 
     run = await house.submit(restart("a", target=WEB))
     with pytest.raises(StoreRegressed):
         await house.connect("a1", incarnation="newer")
-    await confirm(house, "a2")
+    await confirm_but(house, "a2")
     line = await come(house, "a1", "newer", remember(run, "a", state, effects="possible"))
     found = await house.until(run, lambda now: now.steps["a"].state != "queued")
     assert (line.steps, found.steps["a"].state) == ([], state)
@@ -176,7 +176,7 @@ async def test_what_still_runs_is_waited_for_and_not_started_again(backup: Backu
     run = await house.submit(restart("a", target=WEB))
     with pytest.raises(StoreRegressed):
         await house.connect("a1", incarnation="newer")
-    await confirm(house, "a2")
+    await confirm_but(house, "a2")
     running = remember(run, "a", "running", effects="possible")
     line = await house.connect(
         "a1", running.report, last_session_epoch=9, incarnation="newer", journal=(running,)
@@ -224,7 +224,7 @@ async def test_after_a_forgotten_retry_the_next_attempt_has_the_next_number(
     )
     with pytest.raises(StoreRegressed):
         await house.connect("a1", incarnation="newer")
-    await confirm(house, "a2")
+    await confirm_but(house, "a2")
     error = {"code": "EXIT", "message": "no", "error_class": "retryable"}
     await come(house, "a1", "newer", remember(run, "a", "failed", number=2, error=error))
     attempt = await house.live(run, "a")
@@ -267,7 +267,7 @@ async def test_a_journal_cannot_speak_for_another_tenant_or_another_step(backup:
     )
     with pytest.raises(StoreRegressed):
         await house.connect("a1", incarnation="newer")
-    before = await confirm(house, "a2")
+    before = await confirm_but(house, "a2")
     await come(house, "b1", before, remember(run, "a", "completed"))
     await come(house, "a1", "newer", made_up)
     state = await house.state(run)

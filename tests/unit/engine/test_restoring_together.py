@@ -16,9 +16,9 @@ async def test_what_two_orchestrators_take_in_is_awaited_by_neither(backup: Back
     await first.agents.restoring.enter("a sign")
     before = await confirm(first)
     await second.agents.restoring.load()
-    assert first.agents.restoring.awaited("default") == ["a1", "a2"]
+    assert list(first.agents.restoring.awaited("default")) == ["a1", "a2"]
     await come(first, "a1", before)
-    assert second.agents.restoring.awaited("default") == ["a1", "a2"]  # it has not looked since
+    assert list(second.agents.restoring.awaited("default")) == ["a1", "a2"]  # it has not looked
     await come(second, "a2", before)
     assert second.fleet.held("default") == ""
     await first.agents.restoring.load()

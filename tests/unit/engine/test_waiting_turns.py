@@ -117,10 +117,19 @@ async def test_a_read_of_a_silent_agent_is_tried_elsewhere_and_a_change_stays(
     change = await house.submit(write("a"))
     await house.enrol("a2")
     await house.connect("a2")
-    house.clock.ahead += SESSION_TIMEOUT
+    house.clock.passed += SESSION_TIMEOUT.total_seconds()
     house.agents.heard(house.member("a2"))
     await house.agents._check_silence(house.member("a1"))
     await house.until(read, lambda state: len(state.attempts) == 2)
     assert (await house.live(read, "a")).agent_id == "a2"
     assert (await house.live(change, "a")).agent_id == "a1"
     assert house.member("a1").state == "suspect"
+
+
+async def test_a_clock_that_is_set_makes_nobody_silent(house: House) -> None:
+    read = await house.submit(look("a"))
+    attempt = await house.live(read, "a")
+    house.clock.ahead += 10 * SESSION_TIMEOUT
+    await house.agents._check_silence(house.member("a1"))
+    assert house.member("a1").state == "online"
+    assert (await house.live(read, "a")).attempt_id == attempt.attempt_id

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.tool_registry.command_risk import Judgement
-from opsconductor.tool_registry.free_command_risk import judge_command
+from opsconductor.tool_registry.free_command_risk import judge_command, judge_shell
 from opsconductor.tool_registry.rendered import (
     ArgvCommand,
     AwsCall,
@@ -20,6 +20,8 @@ from opsconductor.tool_registry.rendered import (
 from opsconductor.tool_registry.sql_risk import judge_sql
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opsconductor.tool_registry.model import RiskFrom
 
 _AWS_READ = re.compile(
@@ -69,9 +71,12 @@ _REDIS_CHANGE = frozenset(
 )
 
 
-def judge_from(source: RiskFrom, value: Any) -> Judgement:
-    """Returns the risk that an input of a free tool brings, by the parser the tool names."""
+def judge_from(source: RiskFrom, inputs: Mapping[str, Any]) -> Judgement:
+    """Returns the risk that the inputs of a free tool bring, by the parser the tool names."""
+    value = inputs.get(source.parameter)
     match source.parser:
+        case "script":
+            return judge_shell(str(inputs.get(source.interpreter)), value)
         case "sql":
             return judge_sql(value, source.dialect)
         case "redis":
@@ -91,8 +96,8 @@ def judge_rendered(rendered: Rendered) -> Judgement | None:
             return judge_sql(rendered.statement, rendered.dialect)
         case RedisCommand(args):
             return judge_redis(list(args))
-        case AwsCall(_, operation):
-            return judge_aws(operation)
+        case AwsCall():
+            return _judge_aws_call(rendered)
         case HttpRequest(method):
             return judge_http(method)
         case Message(channel):
@@ -101,7 +106,9 @@ def judge_rendered(rendered: Rendered) -> Judgement | None:
             if operation == "set":
                 return Judgement("modify", "SNMP set changes the device")
             return Judgement("read_only", f"SNMP {operation} only reads")
-        case ArgvCommand(("aws", _, operation, *_)):
+        case ArgvCommand(("aws", _, operation, *options)):
+            if "--dry-run" in options and not any(word.startswith("--no-") for word in options):
+                return Judgement("read_only", f"aws {operation} is only asked with --dry-run")
             return judge_aws(operation)
         case _:
             return None
@@ -130,6 +137,16 @@ def judge_aws(operation: Any) -> Judgement:
     if _AWS_CHANGE.match(name):
         return Judgement("modify", f"{name} changes the account")
     return Judgement("destructive", f"{name} can destroy or replace what it acts on")
+
+
+def _judge_aws_call(call: AwsCall) -> Judgement:
+    """Judges an operation; the executor refuses a dry run that an operation does not offer."""
+    if call.dry_run:
+        return Judgement("read_only", f"{call.operation} is only asked with DryRun")
+    function = (call.service, call.operation) == ("lambda", "invoke")
+    if function and call.arguments.get("InvocationType") == "DryRun":
+        return Judgement("read_only", "Lambda only checks the rights and the arguments")
+    return judge_aws(call.operation)
 
 
 def judge_redis(args: Any) -> Judgement:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.tool_registry.formats import FORMATS
 from opsconductor.tool_registry.lint import RESERVED
+from opsconductor.tool_registry.output_schema import output_schema
 from opsconductor.tool_registry.risk import ORDER, CallRisk, worst_call
 
 if TYPE_CHECKING:
@@ -38,10 +39,9 @@ def mcp_tool(tool: Tool) -> dict[str, Any]:
         "title": tool.title,
         "description": _description(tool),
         "inputSchema": input_schema(tool),
+        "outputSchema": output_schema(tool),
         "annotations": {"title": tool.title, **hints(tool)},
     }
-    if schema := tool.output.get("schema"):
-        entry["outputSchema"] = schema
     return entry
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.rpc.errors import Fault
 from opsconductor.tool_registry.call_risk import judge_rendered
+from opsconductor.tool_registry.dry_run_risk import assess_dry_run
 from opsconductor.tool_registry.expressions import ExpressionError, check_expression, references
 from opsconductor.tool_registry.formats import FORMATS
 from opsconductor.tool_registry.inputs import check_inputs
+from opsconductor.tool_registry.lint_dry_run import lint_dry_run
 from opsconductor.tool_registry.lint_template import lint_templates
 from opsconductor.tool_registry.render import HttpRequest, RenderError, as_data, render
 from opsconductor.tool_registry.risk import ORDER, assess
@@ -17,7 +19,7 @@ from opsconductor.tool_registry.risk import ORDER, assess
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from opsconductor.tool_registry.model import Example, Tool
+    from opsconductor.tool_registry.model import Example, Success, Tool
     from opsconductor.tool_registry.render import Rendered
 
 _MAX_TEXT = 65_536
@@ -46,6 +48,7 @@ def lint_tool(tool: Tool) -> list[Fault]:
         *_lint_parameters(tool),
         *lint_templates(tool),
         *_lint_effects(tool),
+        *lint_dry_run(tool),
         *_lint_execution(tool),
         *_lint_texts(tool),
         *(fault for example in tool.examples for fault in _lint_example(tool, example)),
@@ -141,6 +144,7 @@ def _lint_execution(tool: Tool) -> Iterator[Fault]:
         yield _fault("execution", "a required target of type none", "another target_type")
     carried = _CARRIED.get(tool.method)
     sections = [("command", tool.command)]
+    sections += [("dry_run.command", tool.dry_run.command)] if tool.dry_run else []
     sections += [("capture.command", tool.capture.command)] if tool.capture else []
     sections += [("undo.command", tool.undo.command)] if tool.undo.command else []
     for path, template in sections:
@@ -154,15 +158,11 @@ def _lint_execution(tool: Tool) -> Iterator[Fault]:
 
 
 def _lint_texts(tool: Tool) -> Iterator[Fault]:
-    if tool.success.expression:
-        problem = check_expression(tool.success.expression, roots=("output", "exit_code", "inputs"))
-        if problem:
-            yield _fault("success.expression", problem, "a condition")
-    patterns = {
-        "success.stdout_regex": tool.success.stdout_regex,
-        "success.stderr_not_regex": tool.success.stderr_not_regex,
-        "output.pattern": tool.output.get("pattern", ""),
-    }
+    yield from _lint_success(tool.success, "success")
+    if tool.dry_run is not None:
+        yield from _lint_success(tool.dry_run.success, "dry_run.success")
+        yield from _lint_regex(tool.dry_run.output.get("pattern", ""), "dry_run.output.pattern")
+    patterns = {"output.pattern": tool.output.get("pattern", "")}
     patterns |= {
         f"risk_rules[{number}].when.matches": rule["when"].get("matches", "")
         for number, rule in enumerate(tool.risk_rules)
@@ -177,6 +177,15 @@ def _lint_texts(tool: Tool) -> Iterator[Fault]:
             yield _fault("estimate.per", name, "a parameter that is a number or list")
     yield from _lint_references(tool.summary, {"inputs", "output", "target"}, "summary")
     yield from _lint_references(tool.undo.inputs, {"inputs", "target"}, "undo.inputs")
+
+
+def _lint_success(success: Success, path: str) -> Iterator[Fault]:
+    if success.expression:
+        problem = check_expression(success.expression, roots=("output", "exit_code", "inputs"))
+        if problem:
+            yield _fault(f"{path}.expression", problem, "a condition")
+    yield from _lint_regex(success.stdout_regex, f"{path}.stdout_regex")
+    yield from _lint_regex(success.stderr_not_regex, f"{path}.stderr_not_regex")
 
 
 def _lint_references(value: object, roots: set[str], path: str) -> Iterator[Fault]:
@@ -215,7 +224,9 @@ def _lint_example(tool: Tool, example: Example) -> Iterator[Fault]:
         return
     if (rendered := as_data(call)) != example.renders:
         yield _fault(path, f"renders {rendered}", f"{dict(example.renders)}")
-    risk = assess(tool, typed).risk_class
+    dry = example.section == "dry_run"
+    judged = assess_dry_run(tool, typed, example.target) if dry else assess(tool, typed)
+    risk = judged.risk_class
     if example.risk and example.risk != risk:
         yield _fault(path, f"risk {risk}", example.risk)
     if example.section == "command":

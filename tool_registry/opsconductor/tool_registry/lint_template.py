@@ -34,8 +34,10 @@ _SAFE_TARGET = frozenset({"name", "address", "port", "service_command"})
 
 
 def lint_templates(tool: Tool) -> Iterator[Fault]:
-    """Yields the faults of a tool's command, capture and undo templates."""
+    """Yields the faults of a tool's command, dry run, capture and undo templates."""
     yield from _Template(tool, "command", captured=False).faults(tool.command)
+    if tool.dry_run is not None:
+        yield from _Template(tool, "dry_run.command", captured=False).faults(tool.dry_run.command)
     if tool.capture is not None:
         yield from _Template(tool, "capture.command", captured=False).faults(tool.capture.command)
     if tool.undo.command is not None:

@@ -106,7 +106,6 @@ def _placed(fault: Fault, lines: Mapping[str, int]) -> Fault:
 def build_tool(raw: Mapping[str, Any], source: bytes) -> model.Tool:
     """Returns the tool of a definition that follows the schema."""
     execution = raw["execution"]
-    success = raw.get("success", {})
     capture = raw.get("capture")
     risk_from = raw.get("risk_from")
     return model.Tool(
@@ -125,19 +124,16 @@ def build_tool(raw: Mapping[str, Any], source: bytes) -> model.Tool:
         requires_target=execution["requires_target"],
         target_type=execution["target_type"],
         elevate=execution.get("elevate", "none") == "sudo",
+        elevated_cases=frozenset(_elevated_cases(execution)),
         parameters=raw["parameters"],
         annotations=_annotations(raw["annotations"]),
         risk_rules=tuple(raw.get("risk_rules", ())),
         risk_from=model.RiskFrom(**risk_from) if risk_from else None,
         command=raw["command"],
+        dry_run=_dry_run(raw.get("dry_run")),
         capture=model.Capture(**capture) if capture else None,
         undo=_undo(raw),
-        success=model.Success(
-            exit_codes=tuple(success.get("exit_codes", (0,))),
-            expression=success.get("expression", ""),
-            stdout_regex=success.get("stdout_regex", ""),
-            stderr_not_regex=success.get("stderr_not_regex", ""),
-        ),
+        success=_success(raw.get("success", {})),
         retry=raw.get("retry"),
         timeout=parse_duration(raw["timeout"]),
         estimate=_estimate(raw.get("estimate")),
@@ -149,6 +145,11 @@ def build_tool(raw: Mapping[str, Any], source: bytes) -> model.Tool:
         digest=canonical.digest(canonical.TOOL_DOMAIN, canonical.dumps(raw)),
         source=source,
     )
+
+
+def _elevated_cases(execution: Mapping[str, Any]) -> Iterable[str]:
+    elevate = execution.get("elevate", "none")
+    return elevate if isinstance(elevate, list) else ()
 
 
 def _annotations(raw: Mapping[str, bool]) -> model.Annotations:
@@ -168,6 +169,26 @@ def _undo(raw: Mapping[str, Any]) -> model.Undo:
         tool=given.get("tool", ""),
         inputs=given.get("inputs", {}),
         command=given.get("command"),
+    )
+
+
+def _dry_run(raw: Mapping[str, Any] | None) -> model.DryRun | None:
+    if raw is None:
+        return None
+    return model.DryRun(
+        command=raw["command"],
+        read_only=raw.get("read_only", False),
+        output=raw.get("output", {"parser": "text"}),
+        success=_success(raw.get("success", {})),
+    )
+
+
+def _success(raw: Mapping[str, Any]) -> model.Success:
+    return model.Success(
+        exit_codes=tuple(raw.get("exit_codes", (0,))),
+        expression=raw.get("expression", ""),
+        stdout_regex=raw.get("stdout_regex", ""),
+        stderr_not_regex=raw.get("stderr_not_regex", ""),
     )
 
 

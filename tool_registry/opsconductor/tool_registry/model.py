@@ -62,11 +62,24 @@ class Success:
 
 
 @dataclass(frozen=True, slots=True)
+class DryRun:
+    """How the program itself tells what a call would do."""
+
+    command: Mapping[str, Any]
+    read_only: bool = False
+    """Whether the author answers for it that nothing changes, where no parser can tell."""
+    output: Mapping[str, Any] = field(default_factory=lambda: {"parser": "text"})
+    success: Success = Success()
+
+
+@dataclass(frozen=True, slots=True)
 class RiskFrom:
     """Says that the risk of a call comes from parsing one of its inputs."""
 
-    parser: Literal["argv", "sql", "redis", "aws", "http"]
+    parser: Literal["argv", "script", "sql", "redis", "aws", "http"]
     parameter: str
+    interpreter: str = ""
+    """Input that names what runs the script (parser script)."""
     dialect: Literal["postgresql", "mysql", "sqlite"] = "postgresql"
     """How the parser ``sql`` reads the statement."""
 
@@ -115,12 +128,15 @@ class Tool:
     """host, device, url, … or none when a step may not name a target."""
     elevate: bool
     """Whether it needs the rights of root: run through sudo unless it has them."""
+    elevated_cases: frozenset[str]
+    """Cases of its commands that need them, where not all do."""
     parameters: Mapping[str, Any]
     """JSON Schema of the inputs."""
     annotations: Annotations
     risk_rules: tuple[Mapping[str, Any], ...]
     risk_from: RiskFrom | None
     command: Mapping[str, Any]
+    dry_run: DryRun | None
     capture: Capture | None
     undo: Undo
     success: Success

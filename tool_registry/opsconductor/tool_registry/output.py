@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from opsconductor.tool_registry.parsers import MAX_INPUT, MAX_JSON, PARSERS, content, parse_kv
 from opsconductor.tool_registry.parsers import OutputUnparsable as OutputUnparsable
+from opsconductor.tool_registry.success import criteria
 from opsconductor.tool_registry.value_schema import check_object
 
 if TYPE_CHECKING:
     from opsconductor.tool_registry.model import Tool
+
+Parsed = Literal["command", "dry_run", "capture"]
+"""Sections whose output is read."""
 
 
 def parse_output(
@@ -20,7 +24,7 @@ def parse_output(
     stderr: bytes,
     exit_code: int | None,
     *,
-    section: Literal["command", "capture"] = "command",
+    section: Parsed = "command",
 ) -> dict[str, Any]:
     """Returns the structured output of a finished program; bytes that are not UTF-8 are replaced.
 
@@ -28,11 +32,9 @@ def parse_output(
         OutputUnparsable: The program ended well, but its output is not what the definition says. A
             failed program's output is returned as far as it can be read.
     """
-    if section == "capture":
-        spec: Mapping[str, Any] = tool.capture.output if tool.capture else {"parser": "none"}
-    else:
-        spec = tool.output
-    succeeded = exit_code is not None and exit_code in tool.success.exit_codes
+    spec = output_spec(tool, section)
+    expected = criteria(tool, "dry_run" if section == "dry_run" else "command").exit_codes
+    succeeded = exit_code is not None and exit_code in expected
     try:
         value = _parse(spec, stdout, stderr)
         if succeeded or section == "capture":
@@ -44,9 +46,7 @@ def parse_output(
     return value
 
 
-def check_output(
-    tool: Tool, output: Any, *, section: Literal["command", "capture"] = "command"
-) -> dict[str, Any]:
+def check_output(tool: Tool, output: Any, *, section: Parsed = "command") -> dict[str, Any]:
     """Returns output an executor made itself (database, inventory) when it fits the tool's schema.
 
     Raises:
@@ -55,10 +55,19 @@ def check_output(
     if not isinstance(output, Mapping):
         raise OutputUnparsable(f"expected an object, got {type(output).__name__}")
     value = dict(output)
-    captured = tool.capture.output if tool.capture else {}
-    spec = captured if section == "capture" else tool.output
-    _check(value, spec.get("schema", {}))
+    _check(value, output_spec(tool, section).get("schema", {}))
     return value
+
+
+def output_spec(tool: Tool, section: Parsed) -> Mapping[str, Any]:
+    """Returns how the output of a section is read."""
+    match section:
+        case "capture":
+            return tool.capture.output if tool.capture else {"parser": "none"}
+        case "dry_run":
+            return tool.dry_run.output if tool.dry_run else {"parser": "text"}
+        case _:
+            return tool.output
 
 
 def _parse(spec: Mapping[str, Any], stdout: bytes, stderr: bytes) -> dict[str, Any]:

@@ -34,31 +34,32 @@ def parse_text(text: str, spec: Spec) -> dict[str, Any]:
     """Returns the text itself, cut to the limit."""
     name = spec.get("field", "text")
     # Like bytes that are no UTF-8: only this copy changes, the stored output keeps every byte.
-    cut, truncated = cut_text(text.replace("\0", "\ufffd"), MAX_BYTES)
+    cut, truncated = cut_text(text.replace("\0", "\ufffd"), MAX_BYTES, last=_keeps_last(spec))
     return {name: cut, "truncated": True} if truncated else {name: cut}
 
 
 def parse_lines(text: str, spec: Spec) -> dict[str, Any]:
     """Returns the lines as a list."""
-    return bounded(spec.get("field", "lines"), text.splitlines())
+    return bounded(spec.get("field", "lines"), text.splitlines(), last=_keeps_last(spec))
 
 
 def parse_json(text: str, spec: Spec) -> dict[str, Any]:
-    """Returns one JSON object; another value is put under the field's name."""
+    """Returns one JSON object; another value is put under the field's name.
+
+    Of an object beyond the limit the longest list is cut.
+    """
     value = _read_json(text)
     if isinstance(value, dict):
-        if len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) > MAX_BYTES:
-            raise OutputUnparsable(f"the JSON object is larger than {MAX_BYTES} bytes")
-        return value
+        return value if _size(value) <= MAX_BYTES else _with_list_cut(value, spec)
     if isinstance(value, list):
-        return bounded(spec.get("field", "items"), value)
+        return bounded(spec.get("field", "items"), value, last=_keeps_last(spec))
     return {spec.get("field", "value"): value}
 
 
 def parse_jsonlines(text: str, spec: Spec) -> dict[str, Any]:
     """Returns one JSON value a line as a list."""
     items = [_read_json(line) for line in text.splitlines() if line.strip()]
-    return bounded(spec.get("field", "items"), items)
+    return bounded(spec.get("field", "items"), items, last=_keeps_last(spec))
 
 
 def parse_kv(text: str, spec: Spec) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def parse_regex(text: str, spec: Spec) -> dict[str, Any]:
         for line in text.splitlines()
         if (found := pattern.fullmatch(line[:MAX_LINE])) is not None
     ]
-    return bounded(spec["field"], rows)
+    return bounded(spec["field"], rows, last=_keeps_last(spec))
 
 
 def parse_table(text: str, spec: Spec) -> dict[str, Any]:
@@ -133,6 +134,7 @@ def parse_jc(text: str, spec: Spec) -> dict[str, Any]:
         value: Any = jc.parse(spec["jc_parser"], text, quiet=True)
     except Exception as exc:
         raise OutputUnparsable(f"jc parser {spec['jc_parser']}: {exc}") from exc
+    value = _with_lists(value, frozenset(spec.get("lists", ())))
     if isinstance(value, list):
         return bounded(spec.get("field", "items"), value)
     return dict(value)
@@ -168,8 +170,9 @@ def content(data: bytes, name: str) -> dict[str, Any]:
 
 def typed(text: str, schema: Mapping[str, Any]) -> Any:
     """Returns a word as the type the schema names; words that are none become null for numbers."""
+    kind = schema.get("type")
     try:
-        match schema.get("type"):
+        match kind[0] if isinstance(kind, list) else kind:
             case "integer":
                 return int(text)
             case "number":
@@ -189,24 +192,68 @@ def decoded_base64(text: str) -> bytes:
         raise OutputUnparsable(f"not base64: {exc}") from exc
 
 
-def cut_text(text: str, limit: int) -> tuple[str, bool]:
+def cut_text(text: str, limit: int, *, last: bool = False) -> tuple[str, bool]:
     """Returns text of at most so many UTF-8 bytes, and whether it was cut."""
     data = text.encode("utf-8", "replace")
     if len(data) <= limit:
         return text, False
-    return data[:limit].decode("utf-8", "ignore"), True
+    return (data[-limit:] if last else data[:limit]).decode("utf-8", "ignore"), True
 
 
-def bounded(name: str, items: list[Any]) -> dict[str, Any]:
-    """Returns the list under its name, cut to the limits with ``truncated: true``."""
+def bounded(
+    name: str, items: list[Any], *, last: bool = False, room: int = MAX_BYTES
+) -> dict[str, Any]:
+    """Returns the list under its name; one beyond the limits loses its end, or its beginning.
+
+    Args:
+        name: What the list is called.
+        items: The list.
+        last: Whether the end of it is kept.
+        room: How many bytes there are.
+    """
     kept: list[Any] = []
     size = 0
-    for item in items:
-        size += len(json.dumps(item, ensure_ascii=False).encode("utf-8", "replace")) + 1
-        if size > MAX_BYTES or len(kept) == MAX_ITEMS:
-            return {name: kept, "truncated": True, "total_count": len(items)}
+    for item in reversed(items) if last else items:
+        size += _size(item) + 1
+        if size > room or len(kept) == MAX_ITEMS:
+            left = kept[::-1] if last else kept
+            return {name: left, "truncated": True, "total_count": len(items)}
         kept.append(item)
-    return {name: kept}
+    return {name: kept[::-1] if last else kept}
+
+
+def _with_list_cut(value: dict[str, Any], spec: Spec) -> dict[str, Any]:
+    """Returns an object that fits, without the end of its longest list."""
+    lists = [name for name, item in value.items() if isinstance(item, list)]
+    longest = max(lists, key=lambda name: _size(value[name]), default="")
+    others = {name: item for name, item in value.items() if name != longest}
+    room = MAX_BYTES - _size(others)
+    if not lists or room <= 0:
+        raise OutputUnparsable(f"the JSON object is larger than {MAX_BYTES} bytes")
+    return {**others, **bounded(longest, value[longest], last=_keeps_last(spec), room=room)}
+
+
+def _keeps_last(spec: Spec) -> bool:
+    return bool(spec.get("keep") == "last")
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _with_lists(value: Any, names: frozenset[str]) -> Any:
+    """Returns a document in which the elements of these names are lists, also where one stands."""
+    if not names:
+        return value
+    if isinstance(value, list):
+        return [_with_lists(item, names) for item in value]
+    if not isinstance(value, dict):
+        return value
+    read = {name: _with_lists(item, names) for name, item in value.items()}
+    return {
+        name: [item] if name in names and not isinstance(item, list) else item
+        for name, item in read.items()
+    }
 
 
 def _groups(found: re.Match[str], properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from opsconductor.tool_registry.dry_run_forms import DRY_RUN_FORMS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -113,9 +115,20 @@ _FORMS: Mapping[str, tuple[tuple[RiskClass, str], ...]] = {
     "crontab": (("read_only", r"-l"),),
 }
 _COMPILED = {
-    program: tuple((risk, re.compile(pattern)) for risk, pattern in forms)
-    for program, forms in _FORMS.items()
+    program: tuple(
+        (risk, re.compile(pattern))
+        for risk, pattern in (
+            *(("read_only", form) for form in DRY_RUN_FORMS.get(program, ())),
+            *_FORMS.get(program, ()),
+        )
+    )
+    for program in _FORMS.keys() | DRY_RUN_FORMS.keys()
 }
+
+
+def has_forms(program: str) -> bool:
+    """Returns whether it is known of a program what its arguments make of it."""
+    return program in _COMPILED
 
 
 def known_form(program: str, arguments: Sequence[str]) -> RiskClass | None:

@@ -1,4 +1,4 @@
-"""Renders a tool's command, capture or undo for one call; pure, and without any shell."""
+"""Renders a tool's command, dry run, capture or undo for one call; pure, without any shell."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from opsconductor.tool_registry.model import Tool
 
-Section = Literal["command", "capture", "undo"]
+Section = Literal["command", "dry_run", "capture", "undo"]
 
 
 def render(
@@ -47,8 +47,11 @@ def render(
     is_command = source is not None and source.parser == "argv"
     free = frozenset({source.parameter}) if source and is_command else frozenset[str]()
     scope = Scope(inputs, target, captured, free_words=free)
-    rendered = _rendered(_chosen(_section(tool, section), scope), scope, tool.name)
-    if tool.elevate and isinstance(rendered, ArgvCommand | ScriptCommand):
+    template = _section(tool, section)
+    case = _case(template, scope)
+    rendered = _rendered(template["cases"][case] if case else template, scope, tool.name)
+    elevated = tool.elevate or case in tool.elevated_cases
+    if elevated and isinstance(rendered, ArgvCommand | ScriptCommand):
         return replace(rendered, elevated=True)
     return rendered
 
@@ -58,27 +61,27 @@ def _section(tool: Tool, section: Section) -> Mapping[str, Any]:
     match section:
         case "command":
             template = tool.command
+        case "dry_run":
+            template = tool.dry_run.command if tool.dry_run else None
         case "capture":
             template = tool.capture.command if tool.capture else None
         case "undo":
             template = tool.undo.command
     if template is None:
-        raise RenderError(f"{tool.name} has no {section}")
+        raise RenderError(f"{tool.name} has no {section.replace('_', ' ')}")
     return template
 
 
-def _chosen(template: Mapping[str, Any], scope: Scope) -> Mapping[str, Any]:
+def _case(template: Mapping[str, Any], scope: Scope) -> str:
     """Follows ``by``: the case named by a value, or the default when the value is absent."""
     if "by" not in template:
-        return template
+        return ""
     value = scope.value(template["by"])
-    name = template["default"] if value is None else as_word(value)
-    cases: Mapping[str, Mapping[str, Any]] = template["cases"]
-    if name not in cases:
-        raise RenderError(
-            f"{template['by']} is {name!r}; this tool knows {', '.join(sorted(cases))}"
-        )
-    return cases[name]
+    name: str = template["default"] if value is None else as_word(value)
+    if name not in template["cases"]:
+        known = ", ".join(sorted(template["cases"]))
+        raise RenderError(f"{template['by']} is {name!r}; this tool knows {known}")
+    return name
 
 
 def _rendered(template: Mapping[str, Any], scope: Scope, name: str) -> Rendered:

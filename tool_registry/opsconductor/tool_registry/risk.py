@@ -64,7 +64,7 @@ def worst_call(tool: Tool) -> CallRisk:
 
 def _base(tool: Tool, inputs: Mapping[str, Any]) -> tuple[RiskClass, list[str], bool]:
     if tool.risk_from is not None:
-        judged = judge_from(tool.risk_from, inputs.get(tool.risk_from.parameter))
+        judged = judge_from(tool.risk_from, inputs)
         return judged.risk_class, [judged.reason], judged.risk_class == "read_only"
     annotations = tool.annotations
     if annotations.read_only:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from opsconductor.tool_registry.expressions import ExpressionError, evaluate_bool
 from opsconductor.tool_registry.text_safety import escaped
@@ -11,7 +11,10 @@ from opsconductor.tool_registry.text_safety import escaped
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from opsconductor.tool_registry.model import Tool
+    from opsconductor.tool_registry.model import Success, Tool
+
+Judged = Literal["command", "dry_run"]
+"""Sections whose success the definition tells."""
 
 
 def failure_reason(
@@ -22,12 +25,13 @@ def failure_reason(
     inputs: Mapping[str, Any],
     stdout: bytes = b"",
     stderr: bytes = b"",
+    section: Judged = "command",
 ) -> str | None:
     """Returns why a finished call counts as failed, None when it succeeded.
 
     ``exit_code`` is None for methods that have none (http, inventory).
     """
-    success = tool.success
+    success = criteria(tool, section)
     if exit_code is not None and exit_code not in success.exit_codes:
         return _with_last_line(f"exit code {exit_code}", stderr or stdout)
     text, errors = stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
@@ -44,6 +48,11 @@ def failure_reason(
     except ExpressionError as exc:
         return f"success condition: {exc}"
     return _with_last_line(f"not true: {success.expression}", stderr)
+
+
+def criteria(tool: Tool, section: Judged) -> Success:
+    """Returns what must hold for a section's call to count as successful."""
+    return tool.dry_run.success if section == "dry_run" and tool.dry_run else tool.success
 
 
 def _with_last_line(reason: str, data: bytes) -> str:

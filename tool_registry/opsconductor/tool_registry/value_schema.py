@@ -90,12 +90,14 @@ def describe(schema: Mapping[str, Any]) -> str:
         "boolean": "true or false",
         "array": "a list",
         "object": "a mapping",
-    }.get(schema.get("type", ""), "a value")
+    }.get(_first_type(schema), "a value")
 
 
 def _check_type(value: Any, schema: Mapping[str, Any], path: str) -> Fault | None:
     wanted = schema.get("type")
-    if wanted is None or _is_type(value, wanted):
+    if wanted is None:
+        return None
+    if any(_is_type(value, kind) for kind in (wanted if isinstance(wanted, list) else [wanted])):
         return None
     shown = f"{_TYPE_NAMES.get(type(value), type(value).__name__)}"
     if isinstance(value, str | int | float | bool):
@@ -115,6 +117,12 @@ def _check_type(value: Any, schema: Mapping[str, Any], path: str) -> Fault | Non
     )
 
 
+def _first_type(schema: Mapping[str, Any]) -> str:
+    """Returns the type a value has unless it is null."""
+    kind = schema.get("type", "")
+    return str(kind[0]) if isinstance(kind, list) else str(kind)
+
+
 def _is_type(value: Any, wanted: str) -> bool:
     if wanted in ("integer", "number") and isinstance(value, bool):
         return False
@@ -125,6 +133,7 @@ def _is_type(value: Any, wanted: str) -> bool:
         "boolean": bool,
         "array": list,
         "object": dict,
+        "null": type(None),
     }
     return isinstance(value, types[wanted])
 

@@ -65,6 +65,8 @@ def report_message(report: Report) -> pb.AttemptReport:
         stderr_sha256=report.stderr_sha256,
         stdout_left_out=report.stdout_left_out,
         stderr_left_out=report.stderr_left_out,
+        stdout_gap_offset=report.stdout_gap_offset,
+        stderr_gap_offset=report.stderr_gap_offset,
         survivors=[_encodable(line) for line in report.survivors],
         command=_encodable(report.command),
         session_epoch=report.session_epoch,

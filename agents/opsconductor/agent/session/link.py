@@ -31,8 +31,8 @@ LONGEST_WAIT = 30.0
 SETTLED_AFTER = 5.0
 """Seconds after which a session was a good one, and the next may be tried at once."""
 WAIT_AFTER_ACCEPTED = 2.0
-DUPLICATE_WAIT = 120.0
-"""A copied agent is a matter for a person; asking often would not help them."""
+DUPLICATE_WAIT = 30.0
+"""A copied agent is a matter for a person; but once they have released it, they wait for it."""
 STAND_BY_WAIT = 10.0
 
 _log = logging.getLogger(__name__)

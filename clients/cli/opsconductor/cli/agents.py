@@ -159,8 +159,8 @@ def confirm_restore(
     """Say that the store was restored from an older state, and let work go on.
 
     Agents hand over their journals first, so that what they have done is not done again. Work goes
-    on when all have; an agent that is left out is quarantined, and hands its journal over once it
-    is released.
+    on when all have. An agent whose journal is lost is left out by name: it is quarantined, and
+    every execution it may have gone on with after the backup is paused until you have looked.
     """
     from opsconductor.cli import trust
     from opsconductor.cli.plain import plain

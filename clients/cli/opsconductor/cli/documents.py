@@ -11,6 +11,9 @@ from opsconductor.cli.arguments import parse_inputs
 from opsconductor.cli.failure import UsageProblem
 from opsconductor.rpc.errors import PlanInvalid
 
+_LARGEST = 4 * 1024 * 1024
+"""Larger plans are refused by the orchestrator anyway."""
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,6 +59,22 @@ def tool_document(
             f"these inputs do not fit {tool.name}", faults=[*mistakes, *_others(mistakes, more)]
         )
     return document.encode()
+
+
+def as_dry_run(document: bytes) -> bytes:
+    """Returns a plan in which every step is a dry run; raises PlanInvalid where it cannot be read.
+
+    A plan in block style keeps its lines, so that faults are told where they stand.
+    """
+    from opsconductor.tool_registry import yaml_document
+
+    value, _, faults = yaml_document.load(document, max_bytes=_LARGEST)
+    if faults or value is None:
+        raise PlanInvalid("the plan could not be read", faults=faults)
+    wanted = {**value, "dry_run": True}
+    longer = document.rstrip() + b"\ndry_run: true\n"
+    again, _, faults = yaml_document.load(longer, max_bytes=_LARGEST)
+    return longer if again == wanted and not faults else json.dumps(wanted).encode()
 
 
 def _others(mistakes: Sequence[Fault], more: Sequence[Fault]) -> list[Fault]:

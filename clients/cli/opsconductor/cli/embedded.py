@@ -153,16 +153,22 @@ class Embedded:
         process: subprocess.Popen[bytes] | None,
         ready: Callable[[], bool],
     ) -> None:
-        """Waits until something is true of a started process.
+        """Waits until something is true of a process.
+
+        Args:
+            started: The process.
+            process: Its handle; None when somebody else has started it.
+            ready: What is waited for.
 
         Raises:
             Failed: The process ended, or it took too long; the message holds its last lines.
         """
         deadline = time.monotonic() + START_SECONDS
         while not ready():
-            code = process.poll() if process is not None else None
-            if code is not None or time.monotonic() > deadline:
-                what = f"ended with exit code {code}" if code is not None else "is not ready"
+            what = _ending(started, process)
+            if what is None and time.monotonic() > deadline:
+                what = f"is not ready after {START_SECONDS:g} s"
+            if what is not None:
                 raise Failed(
                     f"the {started.name} {what}; the end of {started.log_file}:\n"
                     f"{started.log_tail()}"
@@ -179,7 +185,6 @@ class Embedded:
             name=name,
             pid_file=self.directory / f"{name}.pid",
             log_file=self.directory / "logs" / f"{name}.log",
-            marker=str(self.directory),
         )
 
     def _ready(self) -> dict[str, Any]:
@@ -219,6 +224,14 @@ def part_is_installed(name: str) -> bool:
         return importlib.util.find_spec(f"opsconductor.{name}.main") is not None
     except ModuleNotFoundError:
         return False
+
+
+def _ending(started: BackgroundProcess, process: subprocess.Popen[bytes] | None) -> str | None:
+    """Returns how a process has ended; None while it runs."""
+    if process is None:
+        return "has ended" if started.find() is None else None
+    code = process.poll()
+    return f"ended with exit code {code}" if code is not None else None
 
 
 def _python(module: str, *arguments: str) -> list[str]:

@@ -9,7 +9,9 @@ from opsconductor.cli import formats
 from opsconductor.cli.escape import escape_name
 from opsconductor.cli.plain import plain, word
 from opsconductor.cli.preview import level_text, risk_word
+from opsconductor.cli.structured import is_structured
 from opsconductor.cli.terminal import style_of
+from opsconductor.client.words import stream_word
 from opsconductor.v1 import execution_service_pb2 as executions
 
 if TYPE_CHECKING:
@@ -147,6 +149,9 @@ def _show_attempt(terminal: Terminal, attempt: Attempt) -> None:
         terminal.say(f"    routed: {attempt.routing_reason}")
     if attempt.error.code:
         terminal.say(f"    {attempt.error.code}: {attempt.error.message}")
+    for gap in attempt.output_gaps:
+        stream = stream_word(gap.stream)
+        terminal.say(f"    {stream}: {gap.bytes} bytes left out after the first {gap.offset}")
     for line in attempt.survivors:
         terminal.say(f"    still alive: {line}")
 
@@ -163,10 +168,12 @@ def _output(step: StepStatus) -> str:
     if not step.HasField("output") or step.output.WhichOneof("kind") in (None, "null_value"):
         return ""
     value = plain(step.output)
-    textual = isinstance(value, dict) and set(value) == {"text"}
-    text = (
-        value["text"].rstrip("\n") if textual else json.dumps(value, indent=2, ensure_ascii=False)
-    )
-    if len(text) <= _OUTPUT_CHARACTERS:
+    if isinstance(value, dict) and "text" in value and not is_structured(value):
+        text, rest = value["text"].rstrip("\n"), "opsctl runs tail shows all that is kept"
+        cut = value.get("truncated") is True
+    else:
+        text, rest = json.dumps(value, indent=2, ensure_ascii=False), "-o json shows all"
+        cut = False
+    if len(text) <= _OUTPUT_CHARACTERS and not cut:
         return str(text)
-    return f"{text[:_OUTPUT_CHARACTERS]}\n… ({len(text)} characters; -o json shows all)"
+    return f"{text[:_OUTPUT_CHARACTERS]}\n… ({len(text)} characters; {rest})"

@@ -29,7 +29,9 @@ class OutputLines:
         """Returns the lines that a piece completes."""
         key = (piece.step_id, piece.attempt_id, piece.stream)
         if piece.gap_bytes:
-            yield f"{_prefix(key)} … {piece.gap_bytes} bytes were not kept …"
+            if rest := self._rest.pop(key, b""):
+                yield _line(key, rest)
+            yield f"{_prefix(key)} [… {piece.gap_bytes} bytes left out …]"
         *whole, rest = (self._rest.pop(key, b"") + piece.data).split(b"\n")
         for line in whole:
             yield _line(key, line.removesuffix(b"\r"))

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.02
 _LOG_TAIL_BYTES = 4096
+_DEAD = (b"Z", b"X")
 
 
 @dataclass(frozen=True, slots=True)
 class BackgroundProcess:
-    """A process known by a pid file.
+    """A process known by a pid file, which holds its pid and when it began.
 
-    A pid can be taken by somebody else after a crash, so a process counts only while its arguments
-    name our directory.
+    A pid can be taken by somebody else after a crash; no two processes share both. Arguments would
+    not do: a process that is being started or is dying shows none.
     """
 
     name: str
@@ -31,19 +32,14 @@ class BackgroundProcess:
     """Where its pid is kept."""
     log_file: Path
     """Where its output goes."""
-    marker: str
-    """Text that stands in its arguments."""
 
     def find(self) -> int | None:
-        """Returns the pid of the running process, or None."""
+        """Returns the pid of the process until it is gone with all it held, or None."""
         try:
-            pid = int(self.pid_file.read_text())
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            pid, began = map(int, self.pid_file.read_text().split())
         except (OSError, ValueError):
             return None
-        marker = os.fsencode(self.marker)
-        named = any(word == marker or word.startswith(marker + b"/") for word in arguments)
-        return pid if named else None
+        return pid if _living(pid) == began else None
 
     def start(
         self, arguments: Sequence[str], variables: Mapping[str, str] | None = None
@@ -65,7 +61,7 @@ class BackgroundProcess:
                 env={**os.environ, **(variables or {})},
             )
         temporary = self.pid_file.with_suffix(".pid.new")
-        temporary.write_text(f"{process.pid}\n")
+        temporary.write_text(f"{process.pid} {_living(process.pid) or 0}\n")
         temporary.replace(self.pid_file)
         return process
 
@@ -108,3 +104,18 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def _living(pid: int) -> int | None:
+    """Returns when a process began, in clock ticks after boot; None when it has ended.
+
+    A killed process keeps its files, and so its locks and ports, until its last thread is gone.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The name before the closing parenthesis can hold anything.
+    state, *numbers = stat.rpartition(b")")[2].split()
+    threads, began = int(numbers[16]), int(numbers[18])
+    return None if state in _DEAD and threads <= 1 else began

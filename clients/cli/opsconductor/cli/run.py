@@ -50,6 +50,13 @@ def run(
     request_id: Annotated[
         str, typer.Option(help="Key that never runs twice; repeat a lost call with it.")
     ] = "",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only ask what would happen: changes by their tools' dry run, reads as they are.",
+        ),
+    ] = False,
     raw_output: Annotated[
         bool,
         typer.Option("--raw-output", help="Stream what a read prints instead of its answer."),
@@ -57,6 +64,8 @@ def run(
     output: Annotated[options.Format, options.OUTPUT] = options.Format.table,
 ) -> None:
     """Run a plan (-f) or one tool; the exit code tells how it ended.
+
+    With --dry-run a step that would change something is refused where its tool has no dry run.
 
     Exit codes: 0 completed, 1 failed, 2 invalid, 3 rejected or expired, 4 unreachable, 5 failed and
     rolled back, 6 rollback failed, 7 outcome unknown, 8 waits for approval, 9 cancelled, 124 timed
@@ -66,7 +75,9 @@ def run(
     context = session.context()
     _check(words, file, target, segment, yes=yes, context=context)
     with session.client() as client:
-        document = _document(session, client, words or [], file, target, segment, output)
+        document = _document(
+            session, client, words or [], file, target, segment, output, dry_run=dry_run
+        )
         execution = _submit(
             session, client, document, request_id or f"opsctl-{uuid.uuid4()}", output
         )
@@ -135,15 +146,19 @@ def _document(
     target: str,
     segment: str,
     output: options.Format,
+    *,
+    dry_run: bool,
 ) -> bytes:
-    from opsconductor.cli.documents import read_document, tool_document
+    from opsconductor.cli.documents import as_dry_run, read_document, tool_document
     from opsconductor.cli.plan import refuse
     from opsconductor.rpc.errors import PlanInvalid, UnknownTool
 
-    if file:
-        return read_document(file)
     try:
-        return tool_document(client, words[0], words[1:], target=target, segment=segment)
+        if file:
+            document = read_document(file)
+        else:
+            document = tool_document(client, words[0], words[1:], target=target, segment=segment)
+        return as_dry_run(document) if dry_run else document
     except (PlanInvalid, UnknownTool) as error:
         refuse(session.terminal, error, output)
 

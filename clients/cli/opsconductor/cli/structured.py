@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from opsconductor.cli.terminal import Terminal
 
 _DATA_PARSERS = frozenset({"json", "jsonlines", "kv", "regex", "table", "jc"})
+_TEXT = frozenset({"text", "truncated"})
 _MOST_ROWS = 25
 _LONG_CELL = 60
 _WIDEST_COLUMN = 40
@@ -21,7 +22,7 @@ _WIDEST_COLUMN = 40
 def is_structured(value: object) -> bool:
     """Tells whether an output is more than the text of a program."""
     return isinstance(value, list) or (
-        isinstance(value, dict) and bool(value) and set(value) != {"text"}
+        isinstance(value, dict) and bool(value) and not ("text" in value and set(value) <= _TEXT)
     )
 
 
@@ -35,7 +36,7 @@ def answers_data(definition: bytes) -> bool:
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         return False
     if names:
-        return bool(names - {"text"})
+        return bool(names - _TEXT)
     return output.get("parser") in _DATA_PARSERS
 
 

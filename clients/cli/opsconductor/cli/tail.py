@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opsconductor.cli.escape import escape_name
 from opsconductor.cli.lines import OutputLines
+from opsconductor.client.words import stream_word
 from opsconductor.v1.execution_service_pb2 import OUTPUT_STREAM_STDERR
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ def write_raw(terminal: Terminal, pieces: Iterable[ReadOutputResponse]) -> None:
     """Writes the bytes as they were produced, each stream to its own."""
     for piece in pieces:
         if piece.gap_bytes:
-            terminal.note(f"opsctl: {piece.gap_bytes} bytes of {piece.step_id} were not kept")
+            where = f"{escape_name(piece.step_id)}, {stream_word(piece.stream)}"
+            terminal.note(f"opsctl: {piece.gap_bytes} bytes left out here ({where})")
         stream = terminal.err if piece.stream == OUTPUT_STREAM_STDERR else terminal.out
         stream.buffer.write(piece.data)
         stream.buffer.flush()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opsconductor.cli import options, tool_files
+from opsconductor.cli import options, structured, tool_files, tool_output
 from opsconductor.cli.session import session_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def show(
     name: Annotated[str, typer.Argument(help="Name or alias.")],
     output: _OUTPUT = options.Format.table,
 ) -> None:
-    """Show a tool with its parameters."""
+    """Show a tool with its parameters and the fields of its output."""
     from opsconductor.cli import formats
     from opsconductor.cli.plain import plain
     from opsconductor.cli.preview import risk_class, risk_word
@@ -91,12 +91,14 @@ def show(
             ("risk", f"{risk_word(tool.risk)} ({risk_class(tool.risk)})"),
             ("why", "\n".join(tool.risk.reasons)),
             ("undo", tool.undo),
+            ("dry run", "yes" if tool.dry_run else ""),
             ("timeout", formats.span(tool.timeout) if tool.HasField("timeout") else ""),
             ("digest", tool.digest),
             ("answers", "\n".join(tool.use_cases)),
         ]
     )
     _parameters(terminal, plain(tool.parameters))
+    _output(terminal, plain(tool.output_schema), structured.column_order(tool.definition))
 
 
 @app.command("render")
@@ -107,6 +109,9 @@ def render(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Inputs.")
     ] = None,
     target: Annotated[str, typer.Option("--target", "-t", help="Asset, host or address.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the tool's dry run instead.")
+    ] = False,
     output: _OUTPUT = options.Format.table,
 ) -> None:
     """Show the command a tool would run, and the risk of this very call; run nothing."""
@@ -121,7 +126,7 @@ def render(
         inputs, mistakes = parse_inputs(plain(tool.parameters), words or [])
         if mistakes:
             raise PlanInvalid(f"these inputs do not fit {tool.name}", faults=mistakes)
-        answer = client.render_tool(tool.name, inputs, target=target)
+        answer = client.render_tool(tool.name, inputs, target=target, dry_run=dry_run)
     if output is not options.Format.table:
         session.terminal.data(plain(answer), output)
         return
@@ -192,7 +197,7 @@ def _parameters(terminal: Terminal, schema: dict[str, object]) -> None:
         [
             (
                 key,
-                _type(value),
+                tool_output.type_of(value),
                 "yes" if key in needed else "",
                 json.dumps(value["default"]) if "default" in value else "",
                 str(value.get("description", "")),
@@ -202,8 +207,7 @@ def _parameters(terminal: Terminal, schema: dict[str, object]) -> None:
     )
 
 
-def _type(schema: dict[str, object]) -> str:
-    if isinstance(values := schema.get("enum"), list):
-        return " | ".join(str(value) for value in values)
-    kind = schema.get("type", "any")
-    return " | ".join(str(name) for name in kind) if isinstance(kind, list) else str(kind)
+def _output(terminal: Terminal, schema: dict[str, object], order: Sequence[str]) -> None:
+    if rows := tool_output.rows(schema, order):
+        terminal.say("")
+        terminal.table(("OUTPUT", "TYPE", "MEANING"), rows)

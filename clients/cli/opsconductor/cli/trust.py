@@ -14,8 +14,7 @@ def in_words(mode: SafeMode) -> str:
     if not mode.confirmed:
         return f"SAFE MODE: {mode.reason}"
     if mode.awaited_agents:
-        names = ", ".join(mode.awaited_agents)
-        return f"the store was restored; work goes on when {names} have told what they remember"
+        return f"nothing is granted: work {mode.reason}"
     return "the store was restored; agents of others have yet to tell what they remember"
 
 
@@ -28,7 +27,10 @@ def remedy(mode: SafeMode) -> str:
         )
     left_out = " ".join(f"--without {name}" for name in mode.awaited_agents)
     command = f"opsctl agents confirm-restore --reason TEXT {left_out}"
-    return f"bring them back, or give up on them: {command}"
+    return (
+        f"bring them back, or give up on what they remember: {command}; executions that they may "
+        "have gone on with are then paused until you have looked"
+    )
 
 
 def show(terminal: Terminal, mode: SafeMode) -> None:

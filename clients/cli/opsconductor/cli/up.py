@@ -106,11 +106,14 @@ def _await_agent(
         try:
             embedded.wait(embedded.agent, process, online)
         except Failed:
-            # A run of `up` that was killed while joining may have used the one-time token up.
-            if process is None or embedded.agent_is_enrolled:
+            # One that ran when we came may have been ending; that is no reason to fail.
+            found_ending = process is None and embedded.agent.find() is None
+            if not found_ending and (process is None or embedded.agent_is_enrolled):
                 raise
-            token = client.create_join_token(name, segment)
-            write_secret(embedded.token_file, token.token_file)
+            # A run of `up` that was killed while joining may have used the one-time token up.
+            if not embedded.agent_is_enrolled:
+                token = client.create_join_token(name, segment)
+                write_secret(embedded.token_file, token.token_file)
             embedded.wait(embedded.agent, embedded.start_agent(options), online)
 
 

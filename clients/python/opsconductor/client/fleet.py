@@ -51,10 +51,12 @@ class FleetCalls:
         return await self._connection.call(self._tools.Search, request)
 
     async def render_tool(
-        self, name: str, inputs: Mapping[str, Any], *, target: str = ""
+        self, name: str, inputs: Mapping[str, Any], *, target: str = "", dry_run: bool = False
     ) -> tools.RenderResponse:
-        """Returns the command a call would run, and its risk, without running it."""
-        request = tools.RenderRequest(name=name, inputs=requests.struct(inputs), target=target)
+        """Returns the command a call, or its dry run, would be, and its risk; runs nothing."""
+        request = tools.RenderRequest(
+            name=name, inputs=requests.struct(inputs), target=target, dry_run=dry_run
+        )
         return await self._connection.call(self._tools.Render, request)
 
     async def export_tools(

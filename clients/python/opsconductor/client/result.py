@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.client.values import json_value
-from opsconductor.client.words import execution_word, step_word
+from opsconductor.client.words import execution_word, step_word, stream_word
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -22,7 +22,8 @@ def execution_result(execution: Execution) -> dict[str, Any]:
     """Returns the result object; times are RFC 3339, absent values are None.
 
     ``output`` is that of the last step that completed. While a person is waited for,
-    ``pending_approval_ids`` names the open requests.
+    ``pending_approval_ids`` names the open requests. A step whose programs wrote more than was kept
+    has ``output_gaps``.
     """
     steps = [_step_result(step) for step in execution.steps]
     status = execution_word(execution.state)
@@ -50,7 +51,7 @@ def execution_result(execution: Execution) -> dict[str, Any]:
 
 def _step_result(step: StepStatus) -> dict[str, Any]:
     error = step.error
-    return {
+    result = {
         "step_id": step.step_id,
         "status": step_word(step.state),
         "started_at": _time(step, "start_time"),
@@ -62,6 +63,23 @@ def _step_result(step: StepStatus) -> dict[str, Any]:
         if step.HasField("error")
         else None,
     }
+    if gaps := _output_gaps(step):
+        result["output_gaps"] = gaps
+    return result
+
+
+def _output_gaps(step: StepStatus) -> list[dict[str, Any]]:
+    """Returns where output is missing that was produced; offsets count what is kept."""
+    return [
+        {
+            "attempt_id": attempt.attempt_id,
+            "stream": stream_word(gap.stream),
+            "offset": gap.offset,
+            "bytes": gap.bytes,
+        }
+        for attempt in step.attempts
+        for gap in attempt.output_gaps
+    ]
 
 
 def _first_error(steps: list[dict[str, Any]]) -> str | None:

@@ -60,6 +60,8 @@ class OutputCursor:
     follow: bool = False
     _seen: dict[tuple[str, int], int] = field(default_factory=dict, init=False)
     """Position after the last byte, per attempt and stream."""
+    _ended: set[tuple[str, int]] = field(default_factory=set, init=False)
+    """Streams whose last bytes are missing, and the reader was told so."""
 
     def request(self) -> ReadOutputRequest:
         """Returns the request that goes on here."""
@@ -84,17 +86,18 @@ class OutputCursor:
         """
         key = (piece.attempt_id, piece.stream)
         seen = self._seen.get(key)
-        begin, end = piece.offset - piece.gap_bytes, piece.offset + len(piece.data)
+        begin, end = piece.offset, piece.offset + len(piece.data)
+        if seen is not None and begin > seen:
+            raise StreamBroken(f"output of {piece.attempt_id} went on at {begin} instead of {seen}")
+        if piece.gap_bytes and not piece.data:
+            told = key in self._ended
+            self._ended.add(key)
+            return not told
         if seen is not None:
-            if begin > seen:
-                raise StreamBroken(
-                    f"output of {piece.attempt_id} went on at {begin} instead of {seen}"
-                )
             if end <= seen:
                 return False
-            passed = max(0, seen - piece.offset)
-            piece.data, piece.offset = piece.data[passed:], piece.offset + passed
-            piece.gap_bytes = max(0, piece.offset - max(begin, seen))
+            passed = max(0, seen - begin)
+            piece.data, piece.offset = piece.data[passed:], begin + passed
         self._seen[key] = end
         return True
 

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from opsconductor.rpc.errors import InvalidArgument
 from opsconductor.v1.approval_service_pb2 import ApprovalState
-from opsconductor.v1.execution_service_pb2 import AttemptState, ExecutionState, StepState
+from opsconductor.v1.execution_service_pb2 import (
+    AttemptState,
+    ExecutionState,
+    OutputStream,
+    StepState,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +49,11 @@ def step_word(state: StepState.ValueType) -> str:
 def attempt_word(state: AttemptState.ValueType) -> str:
     """Returns the word of an attempt's state."""
     return _word(AttemptState.Name(state), "ATTEMPT_STATE_")
+
+
+def stream_word(stream: OutputStream.ValueType) -> str:
+    """Returns the word of an output stream: ``stdout`` or ``stderr``."""
+    return _word(OutputStream.Name(stream), "OUTPUT_STREAM_")
 
 
 def approval_word(state: ApprovalState.ValueType) -> str:

@@ -689,6 +689,8 @@ class AttemptReport(google.protobuf.message.Message):
     SESSION_EPOCH_FIELD_NUMBER: builtins.int
     STDOUT_LEFT_OUT_FIELD_NUMBER: builtins.int
     STDERR_LEFT_OUT_FIELD_NUMBER: builtins.int
+    STDOUT_GAP_OFFSET_FIELD_NUMBER: builtins.int
+    STDERR_GAP_OFFSET_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """The attempt."""
     state: opsconductor.v1.execution_service_pb2.AttemptState.ValueType
@@ -719,6 +721,12 @@ class AttemptReport(google.protobuf.message.Message):
     """
     stderr_left_out: builtins.int
     """Bytes of standard error that were produced and not kept."""
+    stdout_gap_offset: builtins.int
+    """Position in the kept standard output where bytes are missing, if any are: there the line about them
+    begins; without room for that line it is the end.
+    """
+    stderr_gap_offset: builtins.int
+    """Position in the kept standard error where bytes are missing."""
     @property
     def error(self) -> opsconductor.v1.execution_service_pb2.StepError:
         """Why it did not complete."""
@@ -756,9 +764,11 @@ class AttemptReport(google.protobuf.message.Message):
         session_epoch: builtins.int = ...,
         stdout_left_out: builtins.int = ...,
         stderr_left_out: builtins.int = ...,
+        stdout_gap_offset: builtins.int = ...,
+        stderr_gap_offset: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "captured", b"captured", "command", b"command", "effects", b"effects", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "output", b"output", "session_epoch", b"session_epoch", "start_time", b"start_time", "state", b"state", "stderr_bytes", b"stderr_bytes", "stderr_left_out", b"stderr_left_out", "stderr_sha256", b"stderr_sha256", "stdout_bytes", b"stdout_bytes", "stdout_left_out", b"stdout_left_out", "stdout_sha256", b"stdout_sha256", "survivors", b"survivors"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "captured", b"captured", "command", b"command", "effects", b"effects", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "output", b"output", "session_epoch", b"session_epoch", "start_time", b"start_time", "state", b"state", "stderr_bytes", b"stderr_bytes", "stderr_gap_offset", b"stderr_gap_offset", "stderr_left_out", b"stderr_left_out", "stderr_sha256", b"stderr_sha256", "stdout_bytes", b"stdout_bytes", "stdout_gap_offset", b"stdout_gap_offset", "stdout_left_out", b"stdout_left_out", "stdout_sha256", b"stdout_sha256", "survivors", b"survivors"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport

@@ -590,6 +590,7 @@ class Attempt(google.protobuf.message.Message):
     ERROR_FIELD_NUMBER: builtins.int
     SURVIVORS_FIELD_NUMBER: builtins.int
     OUTPUT_COMPLETE_FIELD_NUMBER: builtins.int
+    OUTPUT_GAPS_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Derived from execution, step, kind and number."""
     kind: builtins.str
@@ -634,6 +635,10 @@ class Attempt(google.protobuf.message.Message):
     def survivors(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Processes that survived a cancel, one line each."""
 
+    @property
+    def output_gaps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___OutputGap]:
+        """Where output is missing that was produced."""
+
     def __init__(
         self,
         *,
@@ -654,12 +659,39 @@ class Attempt(google.protobuf.message.Message):
         error: Global___StepError | None = ...,
         survivors: collections.abc.Iterable[builtins.str] | None = ...,
         output_complete: builtins.bool = ...,
+        output_gaps: collections.abc.Iterable[Global___OutputGap] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "grant_time", b"grant_time", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "attempt_id", b"attempt_id", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "grant_time", b"grant_time", "kind", b"kind", "number", b"number", "output_complete", b"output_complete", "routing_reason", b"routing_reason", "start_time", b"start_time", "state", b"state", "stderr_bytes", b"stderr_bytes", "stderr_sha256", b"stderr_sha256", "stdout_bytes", b"stdout_bytes", "stdout_sha256", b"stdout_sha256", "survivors", b"survivors"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "attempt_id", b"attempt_id", "end_time", b"end_time", "error", b"error", "exit_code", b"exit_code", "grant_time", b"grant_time", "kind", b"kind", "number", b"number", "output_complete", b"output_complete", "output_gaps", b"output_gaps", "routing_reason", b"routing_reason", "start_time", b"start_time", "state", b"state", "stderr_bytes", b"stderr_bytes", "stderr_sha256", b"stderr_sha256", "stdout_bytes", b"stdout_bytes", "stdout_sha256", b"stdout_sha256", "survivors", b"survivors"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___Attempt: typing_extensions.TypeAlias = Attempt
+
+@typing.final
+class OutputGap(google.protobuf.message.Message):
+    """Output that was produced and is not stored, for want of room."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    stream: Global___OutputStream.ValueType
+    """Stream it is missing in."""
+    offset: builtins.int
+    """Position in what is kept. A line "[… N bytes left out …]" stands there, unless it is the end."""
+    bytes: builtins.int
+    """Bytes that are missing."""
+    def __init__(
+        self,
+        *,
+        stream: Global___OutputStream.ValueType = ...,
+        offset: builtins.int = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "offset", b"offset", "stream", b"stream"]) -> None: ...
+
+Global___OutputGap: typing_extensions.TypeAlias = OutputGap
 
 @typing.final
 class SubmitRequest(google.protobuf.message.Message):
@@ -972,9 +1004,13 @@ class ReadOutputResponse(google.protobuf.message.Message):
     offset: builtins.int
     """Position of the first byte in the attempt's stream."""
     data: builtins.bytes
-    """The bytes, exactly as produced, secrets masked."""
+    """The bytes, exactly as produced, secrets masked. What an agent had no room for is told by a line of
+    its own in between: "[… N bytes left out …]"; Attempt.output_gaps says where that line stands.
+    """
     gap_bytes: builtins.int
-    """Bytes missing before this piece by a declared limit."""
+    """Bytes missing before this piece of which no line tells; they take no place in offset. A piece of
+    nothing else ends a stream whose last bytes are missing, and comes only when the execution has ended.
+    """
     def __init__(
         self,
         *,

@@ -127,6 +127,7 @@ class Plan(google.protobuf.message.Message):
     INPUTS_FIELD_NUMBER: builtins.int
     STEPS_FIELD_NUMBER: builtins.int
     SEGMENT_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
     version: builtins.str
     """Document version; empty means "opsconductor/v1"."""
     name: builtins.str
@@ -145,6 +146,8 @@ class Plan(google.protobuf.message.Message):
     """The caller's claim ("low" to "critical"): may raise the computed risk, never lower it."""
     segment: builtins.str
     """Default segment of steps without a target."""
+    dry_run: builtins.bool
+    """True makes every step a dry run; steps that only read run as they are."""
     @property
     def rollback(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
         """Undo steps run after the steps' own undos."""
@@ -182,9 +185,10 @@ class Plan(google.protobuf.message.Message):
         inputs: google.protobuf.struct_pb2.Struct | None = ...,
         steps: collections.abc.Iterable[Global___Step] | None = ...,
         segment: builtins.str = ...,
+        dry_run: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["context", b"context", "inputs", b"inputs", "timeout", b"timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["context", b"context", "inputs", b"inputs", "mode", b"mode", "name", b"name", "on_failure", b"on_failure", "plan_id", b"plan_id", "priority", b"priority", "risk", b"risk", "rollback", b"rollback", "run", b"run", "segment", b"segment", "steps", b"steps", "timeout", b"timeout", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["context", b"context", "dry_run", b"dry_run", "inputs", b"inputs", "mode", b"mode", "name", b"name", "on_failure", b"on_failure", "plan_id", b"plan_id", "priority", b"priority", "risk", b"risk", "rollback", b"rollback", "run", b"run", "segment", b"segment", "steps", b"steps", "timeout", b"timeout", "version", b"version"]) -> None: ...
 
 Global___Plan: typing_extensions.TypeAlias = Plan
 
@@ -228,6 +232,7 @@ class Step(google.protobuf.message.Message):
     SUCCESS_FIELD_NUMBER: builtins.int
     SEGMENT_FIELD_NUMBER: builtins.int
     AGENT_LABELS_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Unique in the plan: letters, digits, "-" and "_"; at most 64 characters."""
     description: builtins.str
@@ -244,6 +249,8 @@ class Step(google.protobuf.message.Message):
     """CEL success criterion over output, exit_code."""
     segment: builtins.str
     """Segment of a step without a target."""
+    dry_run: builtins.bool
+    """True only asks what the call would do, by the tool's dry run."""
     @property
     def inputs(self) -> google.protobuf.struct_pb2.Struct:
         """The tool's parameters; strings may hold ${{ … }}."""
@@ -305,9 +312,10 @@ class Step(google.protobuf.message.Message):
         success: builtins.str = ...,
         segment: builtins.str = ...,
         agent_labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        dry_run: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["approval", b"approval", "concurrency", b"concurrency", "inputs", b"inputs", "precheck", b"precheck", "retry", b"retry", "timeout", b"timeout", "undo", b"undo", "verify", b"verify"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_labels", b"agent_labels", "approval", b"approval", "concurrency", b"concurrency", "condition", b"condition", "description", b"description", "id", b"id", "inputs", b"inputs", "irreversible", b"irreversible", "needs", b"needs", "precheck", b"precheck", "retry", b"retry", "segment", b"segment", "success", b"success", "target", b"target", "timeout", b"timeout", "tool", b"tool", "undo", b"undo", "verify", b"verify"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_labels", b"agent_labels", "approval", b"approval", "concurrency", b"concurrency", "condition", b"condition", "description", b"description", "dry_run", b"dry_run", "id", b"id", "inputs", b"inputs", "irreversible", b"irreversible", "needs", b"needs", "precheck", b"precheck", "retry", b"retry", "segment", b"segment", "success", b"success", "target", b"target", "timeout", b"timeout", "tool", b"tool", "undo", b"undo", "verify", b"verify"]) -> None: ...
 
 Global___Step: typing_extensions.TypeAlias = Step
 

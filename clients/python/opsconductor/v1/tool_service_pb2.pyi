@@ -68,6 +68,8 @@ class Tool(google.protobuf.message.Message):
     TIMEOUT_FIELD_NUMBER: builtins.int
     UNDO_FIELD_NUMBER: builtins.int
     DEFINITION_FIELD_NUMBER: builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Canonical name."""
     version: builtins.str
@@ -89,7 +91,9 @@ class Tool(google.protobuf.message.Message):
     undo: builtins.str
     """How it is undone, in words."""
     definition: builtins.bytes
-    """The definition as written."""
+    """The definition as written. Only in the answer of Get."""
+    dry_run: builtins.bool
+    """Whether the definition has a dry run, which tells what a call would do."""
     @property
     def parameters(self) -> google.protobuf.struct_pb2.Struct:
         """JSON Schema of the inputs."""
@@ -110,6 +114,10 @@ class Tool(google.protobuf.message.Message):
     def timeout(self) -> google.protobuf.duration_pb2.Duration:
         """Default limit of one attempt."""
 
+    @property
+    def output_schema(self) -> google.protobuf.struct_pb2.Struct:
+        """JSON Schema of the structured output. Only in the answer of Get."""
+
     def __init__(
         self,
         *,
@@ -129,9 +137,11 @@ class Tool(google.protobuf.message.Message):
         timeout: google.protobuf.duration_pb2.Duration | None = ...,
         undo: builtins.str = ...,
         definition: builtins.bytes = ...,
+        output_schema: google.protobuf.struct_pb2.Struct | None = ...,
+        dry_run: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["parameters", b"parameters", "risk", b"risk", "timeout", b"timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["aliases", b"aliases", "category", b"category", "definition", b"definition", "description", b"description", "digest", b"digest", "location", b"location", "method", b"method", "name", b"name", "parameters", b"parameters", "platform", b"platform", "requires_target", b"requires_target", "risk", b"risk", "timeout", b"timeout", "undo", b"undo", "use_cases", b"use_cases", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["output_schema", b"output_schema", "parameters", b"parameters", "risk", b"risk", "timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["aliases", b"aliases", "category", b"category", "definition", b"definition", "description", b"description", "digest", b"digest", "dry_run", b"dry_run", "location", b"location", "method", b"method", "name", b"name", "output_schema", b"output_schema", "parameters", b"parameters", "platform", b"platform", "requires_target", b"requires_target", "risk", b"risk", "timeout", b"timeout", "undo", b"undo", "use_cases", b"use_cases", "version", b"version"]) -> None: ...
 
 Global___Tool: typing_extensions.TypeAlias = Tool
 
@@ -285,10 +295,13 @@ class RenderRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     INPUTS_FIELD_NUMBER: builtins.int
     TARGET_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name or alias."""
     target: builtins.str
     """Target, as in a step."""
+    dry_run: builtins.bool
+    """True renders the tool's dry run instead."""
     @property
     def inputs(self) -> google.protobuf.struct_pb2.Struct:
         """The inputs."""
@@ -299,9 +312,10 @@ class RenderRequest(google.protobuf.message.Message):
         name: builtins.str = ...,
         inputs: google.protobuf.struct_pb2.Struct | None = ...,
         target: builtins.str = ...,
+        dry_run: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["inputs", b"inputs"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["inputs", b"inputs", "name", b"name", "target", b"target"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "inputs", b"inputs", "name", b"name", "target", b"target"]) -> None: ...
 
 Global___RenderRequest: typing_extensions.TypeAlias = RenderRequest
 

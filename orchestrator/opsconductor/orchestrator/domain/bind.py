@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from opsconductor.orchestrator.domain.references import BEFORE_ALL, check_references
 from opsconductor.orchestrator.domain.rendering import render_problem
 from opsconductor.orchestrator.domain.segments import NO_SEGMENTS, SegmentsMap
 from opsconductor.orchestrator.domain.targets import check_target, resolve_target
 from opsconductor.tool_registry import expressions
+from opsconductor.tool_registry.dry_run_risk import assess_dry_run
 from opsconductor.tool_registry.inputs import check_inputs
 from opsconductor.tool_registry.risk import CallRisk, assess
 
@@ -38,6 +39,7 @@ class BoundCall:
     late: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Steps whose output an input waits for, by input."""
     success: str = ""
+    section: Literal["command", "dry_run"] = "command"
 
     @property
     def target_name(self) -> str:
@@ -47,6 +49,8 @@ class BoundCall:
     @cached_property
     def risk(self) -> CallRisk:
         """The risk of the call by itself."""
+        if self.section == "dry_run":
+            return assess_dry_run(self.tool, self.inputs, self.target)
         return assess(self.tool, self.inputs)
 
     @property
@@ -107,6 +111,20 @@ class Binder:
         typed, faults = check_inputs(tool, inputs)
         self.findings.adopt(faults, f"{path}.undo", step_id)
         return None if faults else BoundCall(tool, typed, _fitting(tool, undone.target))
+
+    def dry_run_of(self, call: BoundCall, path: str, step_id: str) -> BoundCall | None:
+        """Returns what only tells what a call would do; None where its tool has no such thing."""
+        if call.tool.dry_run is not None:
+            return self._renderable(replace(call, section="dry_run", success=""), path, step_id)
+        self.findings.fault(
+            "DRY_RUN_NOT_SUPPORTED",
+            f"{path}.tool",
+            step=step_id,
+            found=f"{call.tool.name}, which changes things and has no dry run",
+            expected="a tool that only reads, or whose definition has a dry_run section",
+            hint="`opsctl plan` shows the command without running anything",
+        )
+        return None
 
     def _bind(
         self,

@@ -48,6 +48,8 @@ def step_body(bound: BoundStep, plan: Plan, needs: tuple[str, ...], risk: StepRi
         },
         "approval": _approval(step.approval),
         "concurrency": _concurrency(bound),
+        # Only where it is meant: agents that know no dry run refuse the key, and change nothing.
+        **({"dry_run": True} if call.section == "dry_run" else {}),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -50,9 +50,10 @@ def bind_step(binder: Binder, step: Step, reach: Reach) -> BoundStep | None:
         if step.undo and step.undo.call:
             binder.call(step.undo.call, own, step.id)
         return None
+    if (step.dry_run or binder.plan.dry_run) and call.risk.risk_class != READ_ONLY:
+        return _dry_run(binder, step, call, precheck)
     undo = bind_undo(binder, step, call)
-    environment = str((call.target or {}).get("environment") or binder.plan.environment)
-    return BoundStep(step, call, undo, precheck, verify, environment)
+    return BoundStep(step, call, undo, precheck, verify, _environment(binder, call))
 
 
 def bind_rollback(binder: Binder, call: ToolCall, step_id: str) -> BoundStep | None:
@@ -63,9 +64,30 @@ def bind_rollback(binder: Binder, call: ToolCall, step_id: str) -> BoundStep | N
     step = Step(
         id=step_id, tool=call.tool, target=call.target, inputs=call.inputs, success=call.success
     )
-    environment = str((bound.target or {}).get("environment") or binder.plan.environment)
     undo = BoundUndo("not_needed", "it is an undo itself")
-    return BoundStep(step, bound, undo, None, None, environment)
+    return BoundStep(step, bound, undo, None, None, _environment(binder, bound))
+
+
+def _dry_run(
+    binder: Binder, step: Step, call: BoundCall, precheck: BoundCall | None
+) -> BoundStep | None:
+    """Returns a step that only asks; what follows a change falls away, as does its approval."""
+    asking = binder.dry_run_of(call, step.path, step.id)
+    if asking is None:
+        return None
+    harmless = asking.risk.risk_class == READ_ONLY
+    rest = replace(
+        step,
+        success="",
+        irreversible=False,
+        approval=None if harmless else step.approval,
+    )
+    undo = BoundUndo("not_needed", "a dry run leaves nothing to undo")
+    return BoundStep(rest, asking, undo, precheck, None, _environment(binder, asking))
+
+
+def _environment(binder: Binder, call: BoundCall) -> str:
+    return str((call.target or {}).get("environment") or binder.plan.environment)
 
 
 def _reading(

@@ -173,6 +173,8 @@ class AttemptFinished(Event):
     survivors: list[str] = field(default_factory=list)
     started_at: str = ""
     ended_at: str = ""
+    gaps: list[Json] = field(default_factory=list)
+    """Where output is missing that was produced: stream, offset in what is kept, bytes."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class Attempt:
     stderr_bytes: int = 0
     stdout_sha256: str = ""
     stderr_sha256: str = ""
+    gaps: tuple[Json, ...] = ()
+    """Where output is missing that was produced: stream, offset in what is kept, bytes."""
     survivors: tuple[str, ...] = ()
     judged: bool = False
     """Whether the step already took this attempt's end into account."""

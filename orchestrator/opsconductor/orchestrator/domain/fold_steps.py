@@ -110,6 +110,7 @@ def _attempt_finished(event: ev.AttemptFinished, state: Execution, at: datetime)
         stderr_bytes=event.stderr_bytes,
         stdout_sha256=event.stdout_sha256,
         stderr_sha256=event.stderr_sha256,
+        gaps=tuple(event.gaps),
         survivors=tuple(event.survivors),
     )
     if attempt.kind == FORWARD:

@@ -33,6 +33,7 @@ PLAN_KEYS = (
     "risk",
     "rollback",
     "timeout",
+    "dry_run",
     "context",
     "inputs",
     "steps",
@@ -69,6 +70,7 @@ def read_plan(document: object, findings: Findings) -> Plan | None:
     steps = _steps(section)
     if steps is None:
         return None
+    dry_run, rollback = section.boolean("dry_run", default=False), _rollback(section)
     return Plan(
         steps=steps,
         name=section.text("name", limit=200),
@@ -78,12 +80,13 @@ def read_plan(document: object, findings: Findings) -> Plan | None:
         run=section.choice("run", RUN_MODES, "auto"),
         priority=section.integer("priority", 3, (1, 5)),
         risk=_risk(section),
-        rollback=_rollback(section),
+        rollback=() if dry_run else rollback,
         timeout=section.duration("timeout", (MIN_TIMEOUT, MAX_TIMEOUT), code="TIMEOUT"),
         context=_context(section),
         inputs=section.mapping("inputs"),
         segment=section.identifier("segment"),
         agent_labels=agent_labels(section),
+        dry_run=dry_run,
     )
 
 

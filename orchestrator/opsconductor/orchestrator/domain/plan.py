@@ -109,6 +109,8 @@ class Step:
     verify: ToolCall | None = None
     undo: UndoAsk | None = None
     irreversible: bool = False
+    dry_run: bool = False
+    """Whether only what the call would do is asked."""
     segment: str = ""
     agent_labels: Mapping[str, str] = field(default_factory=dict)
     path: str = ""
@@ -134,6 +136,8 @@ class Plan:
     inputs: Mapping[str, Json] = field(default_factory=dict)
     segment: str = ""
     agent_labels: Mapping[str, str] = field(default_factory=dict)
+    dry_run: bool = False
+    """Whether every step is a dry run."""
 
     @property
     def environment(self) -> str:

@@ -20,7 +20,7 @@ def command_text(call: BoundCall) -> str:
     """Returns the command a call renders to, ready to paste where nothing is late or secret."""
     inputs = {name: _visible(call, name, value) for name, value in call.inputs.items()}
     try:
-        return command_line(render(call.tool, inputs, call.target))
+        return command_line(render(call.tool, inputs, call.target, section=call.section))
     except (OpsConductorError, ValueError, TypeError, KeyError):
         # A placeholder need not fit where a late value will: then the call itself is shown.
         words = [f"{name}={shown(value)}" for name, value in inputs.items()]
@@ -32,7 +32,7 @@ def render_problem(call: BoundCall) -> str:
     if call.late:
         return ""
     try:
-        render(call.tool, call.inputs, call.target)
+        render(call.tool, call.inputs, call.target, section=call.section)
     except OpsConductorError as exc:
         return exc.message
     return ""

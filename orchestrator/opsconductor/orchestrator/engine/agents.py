@@ -13,7 +13,7 @@ from opsconductor.orchestrator.engine.importing import Importing
 from opsconductor.orchestrator.engine.keeping import Keeping
 from opsconductor.orchestrator.engine.reporting import Reporting, tool_of
 from opsconductor.orchestrator.engine.restoring import Restoring
-from opsconductor.orchestrator.engine.roster import facts_of, member_of, refresh
+from opsconductor.orchestrator.engine.roster import member_of, refresh, said_by
 from opsconductor.orchestrator.engine.work import Trouble
 from opsconductor.orchestrator.store.base import ChangeAgent, OpenSession, PutAgent
 from opsconductor.rpc.errors import (
@@ -55,12 +55,19 @@ class Agents:
     """Keeps the fleet true to who is connected and what they report."""
 
     def __init__(
-        self, store: Store, fleet: Fleet, engine: Engine, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        fleet: Fleet,
+        engine: Engine,
+        clock: Callable[[], datetime],
+        boottime: Callable[[], float],
     ) -> None:
+        """Takes the time of day, and seconds on a clock that never jumps, for silence."""
         self._store = store
         self._fleet = fleet
         self._engine = engine
         self._clock = clock
+        self._boottime = boottime
         self._watch: asyncio.Task[None] | None = None
         self._trouble = Trouble(LOG)
         self._keeping = Keeping(store)
@@ -114,7 +121,8 @@ class Agents:
             StoreRegressed: The agent has seen a newer or another store.
         """
         member, epoch_stored = await self._known(agent_id)
-        crashed = await self._keeping.check_instance(member, said)
+        instances = await self._keeping.check_instance(member, said)
+        crashed = self._keeping.died_before(member, said)
         if evidence := await self.restoring.evidence(member, said, epoch_stored):
             await self.restoring.enter(evidence, said.incarnation)
             raise StoreRegressed(
@@ -128,12 +136,13 @@ class Agents:
             OpenSession(
                 agent_id,
                 said.journal_id,
-                facts_of(member),
+                said_by(said, instances),
                 self._clock(),
                 above=said.last_session_epoch,
             )
         )
         hit("session.after_epoch_bump")
+        member.changes += 1
         # Nothing is awaited from here on: the session counts as a whole or not at all.
         member.introduce(said)  # again: what others wrote may have been read meanwhile
         refresh(member, row)
@@ -149,6 +158,7 @@ class Agents:
         member.session = session
         member.suspect = member.leaving = False
         member.last_seen, member.crashed = row.last_seen_time, crashed
+        member.heard_at = self._boottime()
         return member
 
     async def _known(self, agent_id: str) -> tuple[Member, int]:
@@ -172,6 +182,8 @@ class Agents:
             PermissionDenied: Always: what it was given could start twice, so a person looks first.
         """
         reported = {report.attempt_id for report in said.attempts}
+        if self.restoring.hands_over(said):
+            await self.restoring.forget(member, "opsconductor")
         for row in await self._store.attempts_open_for(member.agent_id):
             if row.attempt_id not in reported:
                 state = await self._engine.execution(row.execution_id)
@@ -180,7 +192,7 @@ class Agents:
             "JOURNAL_LOST: it has a new journal and cannot say what it has done; look at the steps "
             f"that are unknown, then `opsctl agents release {member.name}`"
         )
-        await self._keeping.quarantine(member, reason)
+        await self._keeping.quarantine(member, reason, journal_id=said.journal_id)
         raise PermissionDenied(f"agent {member.name} is quarantined: {reason}")
 
     async def hand_over(self, member: Member, lines: Sequence[Remembered], *, last: bool) -> None:
@@ -215,7 +227,8 @@ class Agents:
         """Brings what the agent remembers and what it was given together, then gives it work."""
         reported = {report.attempt_id for report in said.attempts}
         if member.crashed:
-            await self._keeping.crashed(member, await self._at_work(member, said))
+            tools = await self._at_work(member, said)
+            await self._keeping.crashed(member, member.crashed, tools)
         for report in said.attempts:
             await self.report(member, report)
         self._give(member, reported)
@@ -256,7 +269,7 @@ class Agents:
 
     def heard(self, member: Member) -> None:
         """Notes a sign of life."""
-        member.last_seen = self._clock()
+        member.last_seen, member.heard_at = self._clock(), self._boottime()
         if member.suspect:
             member.suspect = False
             self._engine.place_soon()
@@ -331,8 +344,9 @@ class Agents:
             await self.restoring.load()
 
     async def _check_silence(self, member: Member) -> None:
-        now = self._clock()
-        if member.last_seen is None or now - member.last_seen < SESSION_TIMEOUT:
+        if member.heard_at is None:  # not since this orchestrator started: it has time from now
+            member.heard_at = self._boottime()
+        if self._boottime() - member.heard_at < SESSION_TIMEOUT.total_seconds():
             return
         if member.session is not None and not member.suspect:
             member.suspect = True

@@ -43,6 +43,8 @@ class Member:
     journal_id: str = ""
     """Of the journal it had when it last connected; another one means that it has forgotten."""
     last_seen: datetime | None = None
+    heard_at: float | None = None
+    """When it was last heard, by this orchestrator's count of time; None before it first was."""
     session: Session | None = None
     suspect: bool = False
     leaving: bool = False
@@ -52,14 +54,14 @@ class Member:
     """Of the machine when it last connected."""
     instances: list[str] = field(default_factory=list)
     """Its processes, as they first connected; an old one that comes back is a clone."""
-    crashes: dict[str, int] = field(default_factory=dict)
-    """How often its process died while it had a tool at work, since that tool last completed."""
+    crashes: dict[str, set[str]] = field(default_factory=dict)
+    """Its processes that died with a tool at work, since that tool last completed."""
     kept_tools: dict[str, str] = field(default_factory=dict)
     """Tools it is given no more, each with the reason."""
     restored_epoch: int = 0
     """Session in which it handed over its journal; what was granted before is history."""
-    crashed: bool = False
-    """Whether the process before the present one died while its machine went on."""
+    crashed: str = ""
+    """The process before the present one if it died while its machine went on."""
     hands_over: str = ""
     """Incarnation it belongs to until its journal is taken in; empty when there is no need."""
 
@@ -67,6 +69,8 @@ class Member:
     """Where its sessions at other orchestrators stand, by the ids of those."""
     running_elsewhere: int = 0
     """Attempts that other orchestrators gave it."""
+    changes: int = 0
+    """Grows with everything that is changed of it here: what was read before is out of date."""
 
     @property
     def state(self) -> SessionState:

@@ -79,7 +79,11 @@ def recovered_end(state: Execution, report: Report) -> tuple[ev.Event, ...]:
 
 def finished_fields(report: Report) -> dict[str, Any]:
     """Returns the fields of the event that ends an attempt as its agent reports it."""
-    fields = {**asdict(report), "survivors": list(report.survivors)}
+    fields = {
+        **asdict(report),
+        "survivors": list(report.survivors),
+        "gaps": [dict(gap) for gap in report.gaps],
+    }
     del fields["session_epoch"]
     return fields
 

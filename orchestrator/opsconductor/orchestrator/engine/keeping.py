@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.engine.roster import facts_of
+from opsconductor.orchestrator.engine.roster import DIED, INSTANCES, KEPT_TOOLS, QUARANTINE
 from opsconductor.orchestrator.store.base import ChangeAgent
 from opsconductor.rpc.errors import DuplicateAgent, NotFound
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from opsconductor.orchestrator.engine.fleet import Member
     from opsconductor.orchestrator.engine.messages import Introduction
+    from opsconductor.orchestrator.store.facts import Changes
     from opsconductor.orchestrator.store.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -32,40 +33,40 @@ class Keeping:
     async def drain(self, member: Member, *, undo: bool) -> None:
         """Stops or resumes new work for an agent."""
         member.draining = not undo
-        await self._store.commit(ChangeAgent(member.agent_id, draining=member.draining))
+        await self._write(member, draining=member.draining)
 
-    async def quarantine(self, member: Member, reason: str) -> None:
-        """Keeps an agent out: its session ends, and it gets no other before it is released."""
+    async def quarantine(self, member: Member, reason: str, *, journal_id: str = "") -> None:
+        """Keeps an agent out: its session ends, and it gets no other before it is released.
+
+        A journal that is given is the one it has from then on.
+        """
         LOG.error("agent %s is quarantined: %s", member.name, reason)
         member.quarantined = reason
+        member.journal_id = journal_id or member.journal_id
         if member.session is not None:
             member.session.close(f"quarantined: {reason}")
-        await self._store.commit(
-            ChangeAgent(member.agent_id, quarantined=True, facts=facts_of(member))
-        )
+        journal = journal_id or None
+        await self._write(member, {QUARANTINE: reason}, quarantined=True, journal_id=journal)
 
     async def release(self, member: Member, tool: str = "") -> None:
         """Lets an agent, or one tool of it, back into work. Raises NotFound for another tool."""
         if tool:
             if tool not in member.kept_tools:
                 raise NotFound(f"tool {tool} is not quarantined on agent {member.name}")
-            member.kept_tools.pop(tool)
+            await self._write(member, {(*KEPT_TOOLS, tool): None, (*DIED, tool): None})
+            member.kept_tools.pop(tool, None)
             member.crashes.pop(tool, None)
-            await self._remember(member)
             return
         member.quarantined = ""
         member.kept_tools, member.crashes = {}, {}
-        # Whoever comes first is the one, and its journal is the one it has.
-        member.instances, member.journal_id = [], ""
-        change = ChangeAgent(
-            member.agent_id, quarantined=False, journal_id="", facts=facts_of(member)
-        )
-        await self._store.commit(change)
+        # Whoever comes first is the one. Its journal has to be the one that is known: with another
+        # it cannot say what became of what it was given.
+        member.instances = []
+        none: Changes = dict.fromkeys((QUARANTINE, KEPT_TOOLS, DIED, INSTANCES))
+        await self._write(member, none, quarantined=False)
 
-    async def check_instance(self, member: Member, said: Introduction) -> bool:
-        """Notes which process of an agent this is; tells whether the one before died by itself.
-
-        A process whose machine was restarted did not: the machine ended it.
+    async def check_instance(self, member: Member, said: Introduction) -> list[str]:
+        """Returns an agent's processes so far, with the one that speaks as the last.
 
         Raises:
             DuplicateAgent: It was replaced by a newer process and is there again, so two of them
@@ -73,7 +74,7 @@ class Keeping:
         """
         seen = member.instances
         if not said.instance_id or (seen and seen[-1] == said.instance_id):
-            return False
+            return seen
         if said.instance_id in seen:
             reason = (
                 "two processes use its identity at once: it was copied. Stop one of them, then "
@@ -81,28 +82,41 @@ class Keeping:
             )
             await self.quarantine(member, reason)
             raise DuplicateAgent(f"agent {member.name} is quarantined: {reason}")
-        member.instances = [*seen, said.instance_id][-INSTANCES_KEPT:]
-        return bool(seen) and member.boot_id == said.boot_id
+        return [*seen, said.instance_id][-INSTANCES_KEPT:]
 
-    async def crashed(self, member: Member, tools: Iterable[str]) -> None:
-        """Counts a crash of an agent against the tools it had at work."""
-        found = set(tools)
-        for tool in found:
-            member.crashes[tool] = member.crashes.get(tool, 0) + 1
-            if member.crashes[tool] >= CRASHES_ALLOWED and tool not in member.kept_tools:
-                reason = (
-                    f"the agent died {member.crashes[tool]} times in a row while it ran {tool}; "
-                    f"`opsctl agents release {member.name} --tool {tool}` lets it run again"
-                )
+    def died_before(self, member: Member, said: Introduction) -> str:
+        """Returns the process before the one that speaks, if it died by itself.
+
+        A process whose machine was restarted did not: the machine ended it.
+        """
+        seen = member.instances
+        new = bool(said.instance_id and seen) and seen[-1] != said.instance_id
+        return seen[-1] if new and member.boot_id == said.boot_id else ""
+
+    async def crashed(self, member: Member, process: str, tools: Iterable[str]) -> None:
+        """Counts the death of an agent's process against the tools it had at work, once."""
+        for tool in sorted(set(tools)):
+            died = {*member.crashes.get(tool, ()), process}
+            changes: dict[tuple[str, ...], Any] = {(*DIED, tool, process): True}
+            kept = len(died) >= CRASHES_ALLOWED and tool not in member.kept_tools
+            reason = (
+                f"the agent died {len(died)} times in a row while it ran {tool}; "
+                f"`opsctl agents release {member.name} --tool {tool}` lets it run again"
+            )
+            if kept:
+                changes[(*KEPT_TOOLS, tool)] = reason
+            await self._write(member, changes)
+            member.crashes[tool] = died
+            if kept:
                 member.kept_tools[tool] = reason
                 LOG.error("agent %s: tool %s is quarantined: %s", member.name, tool, reason)
-        if found:
-            await self._remember(member)
 
     async def completed(self, member: Member, tool: str) -> None:
         """Notes that a tool does not make an agent crash after all."""
         if member.crashes.pop(tool, None):
-            await self._remember(member)
+            await self._write(member, {(*DIED, tool): None})
 
-    async def _remember(self, member: Member) -> None:
-        await self._store.commit(ChangeAgent(member.agent_id, facts=facts_of(member)))
+    async def _write(self, member: Member, facts: Changes | None = None, **columns: Any) -> None:
+        member.changes += 1
+        await self._store.commit(ChangeAgent(member.agent_id, facts=facts, **columns))
+        member.changes += 1

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+POLL = 1.0  # seconds; notifications are hints, the store is the truth
+
+
+async def heard_within(news: asyncio.Event, seconds: float = POLL) -> bool:
+    """Waits for news, for a while; clears it and tells whether there was any."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await news.wait()
+    heard = news.is_set()
+    news.clear()
+    return heard
 
 
 class Listeners:

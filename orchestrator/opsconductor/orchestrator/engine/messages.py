@@ -50,6 +50,8 @@ class Report:
     stderr_bytes: int = 0
     stdout_sha256: str = ""
     stderr_sha256: str = ""
+    gaps: tuple[Mapping[str, Any], ...] = ()
+    """Where output is missing for want of room: stream (``stdout``), offset, bytes."""
     survivors: tuple[str, ...] = ()
     started_at: str = ""
     ended_at: str = ""

@@ -51,9 +51,9 @@ class Neighbours:
         versions = {row.replica_id: row.version for row in replicas}
         versions.pop(own_id, None)
         if versions != self._versions:
-            await self._read_agents(own_id)
+            whole = await self._read_agents(own_id)
             self._planner.forget_assets()
-            self._versions = versions
+            self._versions = versions if whole else {}
         load = await self._store.load(own_id)
         self._fleet.held_elsewhere(load.holds)
         for member in self._fleet.members():
@@ -73,7 +73,10 @@ class Neighbours:
             if member.session is not None:
                 member.session.close("another orchestrator is there: connect again to learn where")
 
-    async def _read_agents(self, own_id: str) -> None:
+    async def _read_agents(self, own_id: str) -> bool:
+        """Reads every agent anew; False when some were changed here meanwhile."""
+        whole = True
+        changes = {member.agent_id: member.changes for member in self._fleet.members()}
         sessions: defaultdict[str, dict[str, SessionState]] = defaultdict(dict)
         for row in await self._store.sessions():
             if row.replica_id != own_id:
@@ -83,14 +86,19 @@ class Neighbours:
             if member is None:
                 member = member_of(agent)
                 self._fleet.add(member)
-            self._take(member, agent, sessions[agent.agent_id])
+            member.elsewhere, before = sessions[agent.agent_id], member.elsewhere
+            if before or member.elsewhere:
+                # Also at its end: silence counts from when nobody hears it any more.
+                member.last_seen, member.heard_at = self._clock(), self._replica.boottime()
+            if changes.get(agent.agent_id, 0) == member.changes:
+                self._take(member, agent)
+            else:
+                whole = False
         await self._restoring.load()
+        return whole
 
-    def _take(self, member: Member, row: AgentRow, elsewhere: dict[str, SessionState]) -> None:
-        # What a session that is just being opened has noted stays; connecting reads it anyway.
-        instances, crashes = member.instances, member.crashes
+    def _take(self, member: Member, row: AgentRow) -> None:
         refresh(member, row)
-        member.instances, member.crashes = instances, crashes
         if member.session is None:
             known = member_of(row)
             member.version, member.capacity = known.version, known.capacity
@@ -98,7 +106,3 @@ class Neighbours:
             member.labels = known.labels
         elif member.quarantined:
             member.session.close(f"quarantined: {member.quarantined}")
-        if elsewhere or member.elsewhere:
-            # Also at its end: silence counts from when nobody hears it any more.
-            member.last_seen = self._clock()
-        member.elsewhere = elsewhere

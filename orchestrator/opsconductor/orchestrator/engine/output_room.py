@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 LIMIT = 256 * 1024 * 1024
 STREAMS = (1, 2)
+CHUNK_BYTES = 64 * 1024
+"""Most that agents send at a time."""
 KEPT = 1000
 """Executions whose output is counted in memory; of others it is counted anew."""
 
@@ -39,18 +41,24 @@ class OutputRoom:
                 metadata={"attempt_id": attempt_id},
             )
 
+    async def full(self, execution_id: str) -> bool:
+        """Tells whether there is too little room for what agents send at a time; counts anew."""
+        return self._limit - sum((await self._lengths(execution_id)).values()) < CHUNK_BYTES
+
     def stored(self, execution_id: str, attempt_id: str, stream: int, length: int) -> None:
         """Notes how much of a stream is stored."""
         if lengths := self._stored.get(execution_id):
             lengths[attempt_id, stream] = length
 
     async def _count(self, execution_id: str) -> dict[tuple[str, int], int]:
-        lengths = {
+        lengths = self._stored[execution_id] = await self._lengths(execution_id)
+        while len(self._stored) > KEPT:
+            self._stored.popitem(last=False)
+        return lengths
+
+    async def _lengths(self, execution_id: str) -> dict[tuple[str, int], int]:
+        return {
             (row.attempt_id, stream): await self._store.output_length(row.attempt_id, stream)
             for row in await self._store.attempts_of(execution_id)
             for stream in STREAMS
         }
-        self._stored[execution_id] = lengths
-        while len(self._stored) > KEPT:
-            self._stored.popitem(last=False)
-        return lengths

@@ -8,7 +8,8 @@ import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.engine.roster import facts_of
+from opsconductor.orchestrator.engine.forgotten import Forgotten
+from opsconductor.orchestrator.engine.roster import RESTORED_EPOCH
 from opsconductor.orchestrator.store.base import ChangeAgent, DropMeta, SetMeta
 from opsconductor.orchestrator.store.migrate import INCARNATION
 from opsconductor.rpc import canonical
@@ -39,7 +40,10 @@ One value for each: who takes a journal in must not write down again what others
 LOST = "lost/"
 """Begin of keys in ``meta``: what was done and the incarnation that is the value does not know."""
 LOST_SHOWN = 100
-LEFT_OUT = "the store was restored without its journal"
+LEFT_OUT = (
+    "the store was restored without its journal; `opsctl agents release {name}` lets it in again, "
+    "and it hands over its journal if that was found after all"
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Restoring:
         self._engine = engine
         self._keeping = keeping
         self._clock = clock
+        self._forgotten = Forgotten(store, engine)
         self._lineage: tuple[str, ...] = ()
         self._changing = asyncio.Lock()
         self.mode: SafeMode | None = None
@@ -127,22 +132,33 @@ class Restoring:
         if not mode.confirmed:
             return (
                 f"safe mode: {mode.reason}; nothing is granted until an operator has looked and "
-                "says `opsctl agents confirm-restore`"
+                "says `opsctl agents confirm-restore --reason TEXT`"
             )
-        names = self.awaited(tenant)
-        if not names:
+        if not (why := self.why_awaited(tenant)):
             return ""
+        left_out = " ".join(f"--without {name}" for name in self.awaited(tenant))
         return (
-            f"waits for the journal of {', '.join(names)} after the store was restored; one that "
-            "is lost is left out with `opsctl agents confirm-restore --without`"
+            f"{why}; a journal that is lost is given up with "
+            f"`opsctl agents confirm-restore --reason TEXT {left_out}`"
         )
 
-    def awaited(self, tenant: str) -> list[str]:
-        """Returns the names of a tenant's agents whose journals are awaited."""
+    def why_awaited(self, tenant: str) -> str:
+        """Says whose journals are awaited and what each lacks; empty when none is."""
+        awaited = self.awaited(tenant)
+        if not awaited:
+            return ""
+        return (
+            f"waits for the journal of {', '.join(awaited)} after the store was restored: "
+            + "; ".join(f"{name} {why}" for name, why in awaited.items())
+        )
+
+    def awaited(self, tenant: str) -> dict[str, str]:
+        """Returns the names of a tenant's agents whose journals are awaited, each with why."""
         members = (
             self._fleet.get(agent_id) for agent_id in (self.mode.awaited if self.mode else ())
         )
-        return sorted(m.name for m in members if m is not None and tenant in ("", m.tenant))
+        found = [m for m in members if m is not None and tenant in ("", m.tenant)]
+        return {m.name: _why_awaited(m) for m in sorted(found, key=lambda member: member.name)}
 
     def lost(self, tenant: str) -> list[str]:
         """Returns what a tenant's agents did for executions that this store does not know."""
@@ -271,7 +287,8 @@ class Restoring:
             )
         left_out = [self._named(name, tenant) for name in without]
         for member in left_out:
-            await self._keeping.quarantine(member, LEFT_OUT)
+            await self.forget(member, person)
+            await self._keeping.quarantine(member, LEFT_OUT.format(name=member.name))
         mode = self.mode or SafeMode(f"restored as planned: {reason}", self._clock().isoformat())
         if mode.confirmed:
             await self._no_longer_await([member.agent_id for member in left_out])
@@ -297,11 +314,15 @@ class Restoring:
     async def taken(self, member: Member) -> None:
         """Notes that all of an agent's journal has been taken in."""
         member.restored_epoch, member.hands_over = member.session_epoch, ""
-        change = ChangeAgent(member.agent_id, facts=facts_of(member))
+        change = ChangeAgent(member.agent_id, facts={RESTORED_EPOCH: member.session_epoch})
         async with self._changing:
             await self._no_longer_await([member.agent_id], change)
             await self._read()
         LOG.warning("agent %s has handed over its journal", member.name)
+
+    async def forget(self, member: Member, person: str) -> None:
+        """Stops what an agent may have gone on with after the backup: nobody remembers it."""
+        await self._forgotten.stop(member, person)
 
     async def lose(self, tenant: str, attempts: Sequence[str]) -> None:
         """Keeps for people what agents did for executions that this store does not know."""
@@ -328,6 +349,16 @@ class Restoring:
         if member is None:
             raise NotFound(f"there is no agent {name}")
         return member
+
+
+def _why_awaited(member: Member) -> str:
+    if member.quarantined:
+        return "is quarantined: release it, and it hands its journal over"
+    if member.session is None:
+        return "is not connected" if not member.elsewhere else "is connected elsewhere"
+    if member.hands_over:
+        return "is handing it over"
+    return "is connected with a new journal: the old one is lost"
 
 
 def _mode_of(values: Mapping[str, str], incarnation: str) -> SafeMode | None:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.engine.fleet import Member
-from opsconductor.rpc import canonical
+from opsconductor.orchestrator.store.facts import read
 
 if TYPE_CHECKING:
+    from opsconductor.orchestrator.engine.messages import Introduction
+    from opsconductor.orchestrator.store.facts import Changes
     from opsconductor.orchestrator.store.rows import AgentRow
 
 KEPT_OUT = "kept out by an operator"
+QUARANTINE = ("quarantine",)
+"""Where an agent's facts say why it is kept out; the names below are places in them as well."""
+KEPT_TOOLS = ("kept_tools",)
+INSTANCES = ("instances",)
+DIED = ("died",)
+"""By tool, the processes that died with it at work."""
+RESTORED_EPOCH = ("restored_epoch",)
 
 
 def member_of(row: AgentRow) -> Member:
     """Returns an enrolled agent as the fleet knows it before it connects."""
     member = Member(agent_id=row.agent_id, name=row.name, segment=row.segment, tenant=row.tenant)
     member.session_epoch = row.session_epoch
-    facts = _facts(row)
+    facts = read(row.facts)
     member.version = facts.get("version", "")
     member.services = frozenset(facts.get("services", ()))
     member.methods = frozenset(facts.get("methods", ()))
@@ -30,7 +39,7 @@ def member_of(row: AgentRow) -> Member:
 
 def refresh(member: Member, row: AgentRow) -> None:
     """Takes over what the store knows better than memory: others may have written it."""
-    facts = _facts(row)
+    facts = read(row.facts)
     member.draining = row.draining
     member.quarantined = (facts.get("quarantine") or KEPT_OUT) if row.quarantined else ""
     member.certificate_expires = row.certificate_expire_time
@@ -39,29 +48,19 @@ def refresh(member: Member, row: AgentRow) -> None:
     member.journal_id = row.journal_id
     member.boot_id = facts.get("boot_id", "")
     member.instances = list(facts.get("instances", ()))
-    member.crashes = dict(facts.get("crashes", {}))
+    member.crashes = {tool: set(died) for tool, died in facts.get("died", {}).items()}
     member.kept_tools = dict(facts.get("kept_tools", {}))
     member.restored_epoch = facts.get("restored_epoch", 0)
 
 
-def facts_of(member: Member) -> bytes:
-    """Returns what is known of an agent beside the columns of its row, as JSON."""
-    facts = {
-        "version": member.version,
-        "services": sorted(member.services),
-        "methods": sorted(member.methods),
-        "labels": dict(member.labels),
-        "capacity": member.capacity,
-        "boot_id": member.boot_id,
-        "instances": member.instances,
-        "crashes": member.crashes,
-        "kept_tools": member.kept_tools,
-        "restored_epoch": member.restored_epoch,
-        "quarantine": member.quarantined,
+def said_by(said: Introduction, instances: list[str]) -> Changes:
+    """Returns what an agent tells when it connects, as changes of its facts."""
+    return {
+        ("version",): said.version,
+        ("services",): sorted(said.services),
+        ("methods",): sorted(said.methods),
+        ("labels",): dict(said.labels),
+        ("capacity",): said.capacity,
+        ("boot_id",): said.boot_id,
+        INSTANCES: instances,
     }
-    return canonical.dumps(facts)
-
-
-def _facts(row: AgentRow) -> dict[str, Any]:
-    facts = canonical.loads(row.facts) if row.facts else {}
-    return facts if isinstance(facts, dict) else {}

@@ -106,10 +106,10 @@ class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
             return None
         return pb.SafeMode(
             active=bool(self._fleet.held(tenant)),
-            reason=mode.reason,
+            reason=restoring.why_awaited(tenant) if mode.confirmed else mode.reason,
             since_time=wire.timestamp(datetime.fromisoformat(mode.since)),
             confirmed=mode.confirmed,
-            awaited_agents=restoring.awaited(tenant),
+            awaited_agents=list(restoring.awaited(tenant)),
             lost_attempts=restoring.lost(tenant),
         )
 

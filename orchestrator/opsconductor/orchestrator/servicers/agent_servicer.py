@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.engine.output_room import STREAMS, OutputRoom
+from opsconductor.orchestrator.engine.output_room import CHUNK_BYTES, STREAMS, OutputRoom
 from opsconductor.orchestrator.servicers import wire_agents
 from opsconductor.orchestrator.servicers.agent_session import AgentSession
 from opsconductor.orchestrator.store.base import AppendOutput
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-MAX_CHUNK = 64 * 1024
 OWNED_KEPT = 10_000
 """Attempts of one output stream whose execution is remembered."""
 
@@ -124,8 +123,8 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         member = await self._member(context)
         owned: dict[str, str] = {}
         async for chunk in request_iterator:
-            if len(chunk.data) > MAX_CHUNK:
-                raise ProtocolError(f"a chunk of {len(chunk.data)} bytes is above {MAX_CHUNK}")
+            if len(chunk.data) > CHUNK_BYTES:
+                raise ProtocolError(f"a chunk of {len(chunk.data)} bytes is above {CHUNK_BYTES}")
             if chunk.stream not in STREAMS:
                 raise ProtocolError(f"output of a stream {chunk.stream}, which there is not")
             if chunk.attempt_id not in owned:
@@ -136,7 +135,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
             stored = await self._append(chunk)
             self._room.stored(owned[chunk.attempt_id], chunk.attempt_id, chunk.stream, stored)
             hit("output.after_write_before_ack")
-            self._history.output_arrived(owned[chunk.attempt_id])
+            self._history.outputs.arrived(owned[chunk.attempt_id])
             yield pb.OutputAck(attempt_id=chunk.attempt_id, stream=chunk.stream, stored=stored)
 
     async def _append(self, chunk: pb.OutputChunk) -> int:

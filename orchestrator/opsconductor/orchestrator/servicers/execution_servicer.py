@@ -130,7 +130,7 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
                 f"execution {state.execution_id} has no step {request.step_id}; it has "
                 + ", ".join(state.steps)
             )
-        pieces = self._history.output(
+        pieces = self._history.outputs.read(
             state,
             step_id=request.step_id,
             attempt_id=request.attempt_id,
@@ -226,8 +226,9 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
             for step_id in state.steps
             if (reason := self._engine.waiting_reason(state.execution_id, step_id))
         }
-        complete = {
-            attempt.attempt_id: await self._history.output_complete(attempt)
-            for attempt in state.attempts.values()
-        }
-        return wire_executions.execution(state, waiting, complete)
+        outputs, kept = self._history.outputs, {}
+        for attempt in state.attempts.values():
+            complete = await outputs.complete(attempt)
+            gaps = await outputs.gaps(state, attempt, complete=complete)
+            kept[attempt.attempt_id] = wire_executions.Kept(complete, gaps)
+        return wire_executions.execution(state, waiting, kept)

@@ -12,7 +12,9 @@ from opsconductor.rpc.errors import InvalidArgument, PlanInvalid
 from opsconductor.rpc.identity import identity_of
 from opsconductor.tool_registry import export, render
 from opsconductor.tool_registry import risk as tool_risk
+from opsconductor.tool_registry.dry_run_risk import assess_dry_run
 from opsconductor.tool_registry.inputs import check_inputs
+from opsconductor.tool_registry.output_schema import output_schema
 from opsconductor.v1 import plan_service_pb2 as plan_pb
 from opsconductor.v1 import tool_service_pb2 as pb
 from opsconductor.v1 import tool_service_pb2_grpc as pb_grpc
@@ -61,6 +63,7 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
         tool = self._planner.registry.get(request.name)
         message = _tool(tool)
         message.definition = tool.source
+        message.output_schema.CopyFrom(wire.struct(output_schema(tool)))
         return pb.GetToolResponse(tool=message)
 
     async def Search(  # noqa: N802
@@ -84,11 +87,13 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
             tenant = identity_of(context).tenant
             where = await self._planner.segments_map(tenant)
             target = resolve_target(request.target, await self._planner.assets(tenant), where)
-        rendered = render.render(tool, inputs, target)
+        section: render.Section = "dry_run" if request.dry_run else "command"
+        rendered = render.render(tool, inputs, target, section=section)
+        dry_run = request.dry_run and assess_dry_run(tool, inputs, target)
         return pb.RenderResponse(
             command=render.command_line(rendered),
             argv=list(getattr(rendered, "argv", ())),
-            risk=_risk(tool_risk.assess(tool, inputs)),
+            risk=_risk(dry_run or tool_risk.assess(tool, inputs)),
         )
 
     async def Export(  # noqa: N802
@@ -126,6 +131,7 @@ def _tool(tool: Tool) -> pb.Tool:
         use_cases=list(tool.use_cases),
         timeout=wire.duration(tool.timeout),
         undo=_undo(tool),
+        dry_run=tool.dry_run is not None,
     )
 
 

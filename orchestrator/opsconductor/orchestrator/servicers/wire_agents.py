@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.engine.agents import HEARTBEAT_INTERVAL, SESSION_TIMEOUT
 from opsconductor.orchestrator.engine.messages import Introduction, Remembered, Report
@@ -14,7 +14,7 @@ from opsconductor.v1 import agent_service_pb2 as pb
 from opsconductor.v1 import execution_service_pb2 as execution_pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from datetime import datetime
 
     from opsconductor.orchestrator.engine.fleet import Member
@@ -116,12 +116,22 @@ def report(message: pb.AttemptReport) -> Report:
         stderr_bytes=message.stderr_bytes,
         stdout_sha256=message.stdout_sha256,
         stderr_sha256=message.stderr_sha256,
+        gaps=tuple(_gaps(message)),
         survivors=tuple(message.survivors),
         started_at=_time(message, "start_time"),
         ended_at=_time(message, "end_time"),
         command=message.command,
         session_epoch=message.session_epoch,
     )
+
+
+def _gaps(message: pb.AttemptReport) -> Iterator[dict[str, Any]]:
+    if message.stdout_left_out > 0:
+        offset = min(message.stdout_gap_offset, message.stdout_bytes)
+        yield {"stream": "stdout", "offset": offset, "bytes": message.stdout_left_out}
+    if message.stderr_left_out > 0:
+        offset = min(message.stderr_gap_offset, message.stderr_bytes)
+        yield {"stream": "stderr", "offset": offset, "bytes": message.stderr_left_out}
 
 
 def _time(message: pb.AttemptReport, name: str) -> str:

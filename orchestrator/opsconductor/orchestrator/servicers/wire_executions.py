@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain import events as ev
@@ -16,8 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opsconductor.orchestrator.domain.execution import Attempt, Execution, StepRecord
-    from opsconductor.orchestrator.engine.history import Piece, Watched
+    from opsconductor.orchestrator.engine.history import Watched
+    from opsconductor.orchestrator.engine.outputs import Gap, Piece
     from opsconductor.orchestrator.store.rows import ExecutionRow
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is stored of an attempt's output."""
+
+    complete: bool = False
+    gaps: tuple[Gap, ...] = ()
+
+
+NOTHING_KEPT = Kept()
 
 
 def execution_state(word: str) -> pb.ExecutionState.ValueType:
@@ -41,18 +54,18 @@ def effects(word: str) -> pb.Effects.ValueType:
 
 
 def execution(
-    state: Execution, waiting: Mapping[str, str], complete: Mapping[str, bool]
+    state: Execution, waiting: Mapping[str, str], kept: Mapping[str, Kept]
 ) -> pb.Execution:
     """Returns an execution whole.
 
     Args:
         state: The execution.
         waiting: Why ready steps have no agent yet, by step.
-        complete: Whether an attempt's output is all there, by attempt.
+        kept: What is there of attempts' output, by attempt.
     """
     compiled = state.compiled
     steps = [
-        _step(state, step.step_id, waiting, complete)
+        _step(state, step.step_id, waiting, kept)
         for step in (*compiled.steps, *(compiled.rollback if state.undo else ()))
     ]
     return pb.Execution(
@@ -134,7 +147,7 @@ def listed(row: ExecutionRow) -> pb.Execution:
 
 
 def _step(
-    state: Execution, step_id: str, waiting: Mapping[str, str], complete: Mapping[str, bool]
+    state: Execution, step_id: str, waiting: Mapping[str, str], kept: Mapping[str, Kept]
 ) -> pb.StepStatus:
     record = state.steps[step_id]
     compiled = state.compiled_step(step_id)
@@ -149,9 +162,7 @@ def _step(
         start_time=wire.timestamp(record.started_at),
         end_time=wire.timestamp(record.ended_at),
         error=_error(record.error),
-        attempts=[
-            attempt(item, complete=complete.get(item.attempt_id, False)) for item in attempts
-        ],
+        attempts=[attempt(item, kept.get(item.attempt_id, NOTHING_KEPT)) for item in attempts],
         command=last.command if last else compiled.command,
         risk=wire.risk(compiled.risk),
         digest=compiled.digest,
@@ -166,7 +177,7 @@ def _summary(state: Execution, record: StepRecord, waiting: Mapping[str, str]) -
     return waiting.get(record.step_id) or step_summary(state, record)
 
 
-def attempt(item: Attempt, *, complete: bool) -> pb.Attempt:
+def attempt(item: Attempt, kept: Kept) -> pb.Attempt:
     """Returns an attempt."""
     return pb.Attempt(
         attempt_id=item.attempt_id,
@@ -185,7 +196,13 @@ def attempt(item: Attempt, *, complete: bool) -> pb.Attempt:
         stderr_sha256=item.stderr_sha256,
         error=_error(item.error),
         survivors=list(item.survivors),
-        output_complete=complete,
+        output_complete=kept.complete,
+        output_gaps=[
+            pb.OutputGap(
+                stream=pb.OutputStream.ValueType(gap.stream), offset=gap.offset, bytes=gap.size
+            )
+            for gap in kept.gaps
+        ],
     )
 
 
@@ -240,4 +257,5 @@ def piece(item: Piece) -> pb.ReadOutputResponse:
         stream=pb.OutputStream.ValueType(item.stream),
         offset=item.offset,
         data=item.data,
+        gap_bytes=item.gap,
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from opsconductor.orchestrator.store.facts import Changes
     from opsconductor.orchestrator.store.news import News
     from opsconductor.orchestrator.store.rows import (
         AgentRow,
@@ -118,12 +119,13 @@ class BumpSessionEpoch:
 class OpenSession:
     """Notes what an agent says of itself and issues its next session epoch; returns its AgentRow.
 
-    Whether it drains or is quarantined stays as it is. NotFound for an unknown agent.
+    Whether it drains or is quarantined stays as it is, and so do facts that are not given.
+    NotFound for an unknown agent.
     """
 
     agent_id: str
     journal_id: str
-    facts: bytes
+    facts: Changes
     now: datetime
     above: int = 0
     """What the agent has seen: the next epoch is higher, also in a store that went back in time."""
@@ -139,7 +141,7 @@ class ChangeAgent:
     certificate_expire_time: datetime | None = None
     certificate_sha256: str | None = None
     journal_id: str | None = None
-    facts: bytes | None = None
+    facts: Changes | None = None
 
 
 @dataclass(frozen=True, slots=True)

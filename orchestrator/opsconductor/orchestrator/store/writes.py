@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import TextClause, bindparam, case, delete, select, text, update
 
-from opsconductor.orchestrator.store import base, rows, schema, sharing, sharing_writes
+from opsconductor.orchestrator.store import base, facts, rows, schema, sharing, sharing_writes
 from opsconductor.orchestrator.store.chains import Chains
 from opsconductor.orchestrator.store.mark import COUNTS
 from opsconductor.orchestrator.store.output import OutputFold, Stream
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from sqlalchemy import Connection, Table
+
+    from opsconductor.orchestrator.store.facts import Changes
 
 
 def _statement(table: Table, names: Iterable[str], conflict: str) -> TextClause:
@@ -130,6 +132,7 @@ def _put_agent(writes: Writes, op: base.PutAgent) -> None:
 _AGENT_ROW = columns_of(schema.agents, rows.AgentRow).selected_columns
 _EPOCH = schema.agents.c.session_epoch
 _NEXT_EPOCH = case((bindparam("above") > _EPOCH, bindparam("above")), else_=_EPOCH) + 1
+_FACTS = select(schema.agents.c.facts).where(schema.agents.c.agent_id == bindparam("id"))
 _INTRODUCE = (
     update(schema.agents)
     .where(schema.agents.c.agent_id == bindparam("id"))
@@ -143,11 +146,17 @@ _INTRODUCE = (
 )
 
 
+def _facts(writes: Writes, agent_id: str, changes: Changes) -> bytes:
+    """Returns an agent's facts as they become; its row is held until the transaction ends."""
+    found = writes.connection.execute(_FACTS.with_for_update(), {"id": agent_id}).scalar()
+    return facts.changed(found, changes)
+
+
 def _open_session(writes: Writes, op: base.OpenSession) -> rows.AgentRow:
     said = {
         "id": op.agent_id,
         "journal": op.journal_id,
-        "said": op.facts,
+        "said": _facts(writes, op.agent_id, op.facts),
         "now": op.now,
         "above": op.above,
     }
@@ -162,6 +171,8 @@ _CHANGEABLE = tuple(item.name for item in fields(base.ChangeAgent) if item.name 
 
 def _change_agent(writes: Writes, op: base.ChangeAgent) -> None:
     given = {name: getattr(op, name) for name in _CHANGEABLE if getattr(op, name) is not None}
+    if op.facts is not None:
+        given["facts"] = _facts(writes, op.agent_id, op.facts)
     change = update(schema.agents).where(schema.agents.c.agent_id == op.agent_id).values(given)
     if not writes.connection.execute(change).rowcount:
         raise NotFound(f"there is no agent {op.agent_id}")

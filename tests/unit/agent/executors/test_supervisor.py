@@ -44,6 +44,8 @@ async def test_a_change_runs_below_a_supervisor_in_sessions_of_their_own(place: 
     attempt = new_attempt()
     running = asyncio.create_task(place.sh("echo ready; exec sleep 3301", attempt_id=attempt))
     await asyncio.wait_for(place.sink.arrived.wait(), 10)
+    # A process between two programs has no environment to be found by.
+    await until(lambda: len(marked_processes(attempt)) == 1)
     (pid,) = marked_processes(attempt)
     parent = _parent(pid)
     assert "supervisor.py" in _command(parent)
