@@ -2,7 +2,8 @@
 # system packages are installed where you agree (YES=1, CI=true, or asked on a terminal).
 PYTHON ?= python3
 PY := .venv/bin/python
-JOBS ?= 2
+# Most tests wait for processes they started, so there are more workers than cores.
+JOBS ?= 4
 DATA_DIR ?= .opsconductor
 TOOLS_BIN := $(shell deploy/setup/go_tools --where)
 PYTEST := PATH="$(TOOLS_BIN):$$PATH" $(PY) -m pytest
@@ -18,6 +19,8 @@ PROTOC = PATH="$(CURDIR)/$(PROTO_ENV)/bin:$$PATH" $(PROTO_ENV)/bin/python -m grp
 PROTO_BEFORE = $$(git describe --tags --match 'v*' --abbrev=0 2>/dev/null || git rev-parse -q --verify HEAD~1)
 
 export PYTHON YES CI
+# Programs that are started hundreds of times need not compile themselves each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -115,13 +118,16 @@ bench: $(if $(SHORT),setup-dev,setup-bench)  ## measure, beside other engines (S
 simulate: setup-dev  ## run the product's programs in a simulated world that fails all the time (SEED=n EVENTS=n)
 	PYTHONPATH=tests $(PY) -m simulation.main $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS)) $(ARGS)
 
-# The baseline needs the other engines, which `make bench` installs.
-CHAOS_SIZE = $(if $(SHORT),--count 24,$(if $(COUNT),--count $(COUNT) --failpoints kill9$(comma)stop$(comma)raise,--count 24))
+# Without COUNT: kill -9 at every named point and 100 random injections, as every change has to
+# pass. With COUNT, as at night: every action at every point, and so many injections. The baseline
+# needs the other engines, which `make bench` installs.
 comma := ,
+CHAOS_SIZE = $(if $(COUNT),--count $(COUNT) --failpoints kill9$(comma)stop$(comma)raise)
 .PHONY: chaos mutants
 chaos: $(if $(BASELINE),setup-bench,setup-dev)  ## break everything while plans run, then check (SEED=n COUNT=n BASELINE=1)
+	@$(PY) deploy/setup/system_packages.py test
 	$(PY) tests/chaos/main.py $(if $(BASELINE),baseline,$(CHAOS_SIZE)) $(if $(SEED),--seed $(SEED)) $(ARGS)
-mutants: setup-dev  ## plant 14 mistakes, one at a time; `make chaos` must notice each
+mutants: setup-dev  ## plant 14 mistakes, one at a time; what `make chaos` checks must notice each
 	$(PY) tests/chaos/main.py mutants $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: live

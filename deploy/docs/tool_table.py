@@ -30,7 +30,7 @@ COUNTERPARTS = {
     "asset": "the orchestrator's own inventory",
     "cloud": "moto",
     "linux": "Debian with systemd over SSH",
-    "container": "Podman through the Docker command line",
+    "container": "Docker Engine",
     "network": "loopback and a network namespace",
     "snmp": "snmpd",
     "vapix": "a VAPIX camera of ours behind a digest login",

@@ -69,6 +69,12 @@ COMMANDS = {
         "nc": "netcat-openbsd",
         "host": "bind9-host",
         "nslookup": "dnsutils",
+        "scapy": "python3-scapy",
+        "dig": "dnsutils",
+        "tcpflow": "tcpflow",
+        "openssl": "openssl",
+        "ssh-keyscan": "openssh-client",
+        "ip": "iproute2",
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -23,7 +24,7 @@ from chaos.scenarios import PLAIN, REPLICAS, SCENARIOS, Absence, Scenario, absen
 from chaos.schedule import ACTIONS, Round, cells, random_rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chaos.checks.violation import Violation
     from chaos.world import World
@@ -47,7 +48,6 @@ class Part:
 def main() -> int:
     """Returns 1 when anything was violated; what shows it is kept then."""
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.what == "check":
         return _check(Path(options.folder))
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
@@ -56,18 +56,13 @@ def main() -> int:
     kept = []
     parts, absent = schedules(Random(seed), options)
     runner = Runner(seed)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        try:
-            for outcome in pool.map(runner.run, parts):
-                tally.add(outcome.evidence, outcome.violations)
-                if outcome.violations or options.keep:
-                    kept.append(outcome.evidence.folder)
-                else:
-                    shutil.rmtree(outcome.evidence.folder)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            runner.end_hard()
-            raise
+    with interruptible(options.jobs, runner.end_hard) as pool:
+        for outcome in pool.map(runner.run, parts):
+            tally.add(outcome.evidence, outcome.violations)
+            if outcome.violations or options.keep:
+                kept.append(outcome.evidence.folder)
+            else:
+                shutil.rmtree(outcome.evidence.folder)
     say(tally.table())
     for found in tally.violations.values():
         for violation in found[:20]:
@@ -75,6 +70,24 @@ def main() -> int:
     for folder in kept:
         say(f"kept: {folder} (again: {sys.executable} {sys.argv[0]} check {folder})")
     return _verdict(tally, parts, absent)
+
+
+@contextlib.contextmanager
+def interruptible(jobs: int, end: Callable[[], None]) -> Iterator[ThreadPoolExecutor]:
+    """Yields a pool; where it is interrupted or fails, everything its work started is ended."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Also where a shell started this in the background, with SIGINT ignored.
+        signal.signal(number, signal.default_int_handler)
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield pool
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            end()
+            if isinstance(error, KeyboardInterrupt):
+                say("interrupted: everything that was started has been ended")
+                raise SystemExit(130) from None
+            raise
 
 
 def _verdict(tally: Tally, parts: Sequence[Part], absent: Sequence[Absence]) -> int:
@@ -136,7 +149,7 @@ class Runner:
 
 
 def schedules(random: Random, options: argparse.Namespace) -> tuple[list[Part], list[Absence]]:
-    """Returns what to run, longest first, and what cannot be run here."""
+    """Returns what to run, and what cannot be run here."""
     if options.only:
         names = tuple(options.only.split(","))
         scenario = SCENARIOS[options.scenario]
@@ -163,7 +176,8 @@ def schedules(random: Random, options: argparse.Namespace) -> tuple[list[Part], 
         found += _parts(scenario.name, scenario, rounds)
     if plain > 0:
         found += _parts("random", PLAIN, random_rounds(random, plain))
-    return sorted(found, key=lambda part: -len(part.rounds)), absent
+    # What takes longest begins first: a round takes longer where more has to come back.
+    return sorted(found, key=lambda part: -len(part.rounds) * part.scenario.replicas), absent
 
 
 def _parts(name: str, scenario: Scenario, rounds: list[Round]) -> list[Part]:

@@ -12,7 +12,8 @@ from random import Random
 
 from chaos.cells import Cell
 from chaos.checker import check
-from chaos.command import progress, say
+from chaos.command import interruptible, progress, say
+from chaos.report import round_of
 from chaos.run import carry_out, collect
 from chaos.schedule import Round
 from chaos.world import LEASE, PATIENT, World
@@ -72,57 +73,95 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="such as m1,m7")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     wanted = [name for name in options.only.split(",") if name]
-    results = []
-    for mutant in MUTANTS:
-        if not wanted or mutant.name in wanted:
-            results.append((mutant, *_hunt(mutant, options.seed, keep=options.keep)))
-            say(_line(*results[-1]))
-    say(f"\n{'mutant':5} {'mistake':34} {'noticed by':24} {'injections':>10}")
+    chosen = [mutant for mutant in MUTANTS if not wanted or mutant.name in wanted]
+    hunt = Hunt(options.seed, keep=options.keep)
+    say(f"SEED={options.seed}")
+    began = time.monotonic()
+    with interruptible(options.jobs, hunt.end_hard) as pool:
+        results = []
+        for found in pool.map(hunt.hunt, chosen):
+            results.append(found)
+            say(_line(found))
+    say(f"\n{_HEAD}")
     for result in results:
-        say(_line(*result))
-    missed = [mutant.name for mutant, noticed, _ in results if not noticed]
-    say(f"not noticed: {', '.join(missed)}" if missed else f"all {len(results)} were noticed")
+        say(_line(result))
+    missed = [result.mutant.name for result in results if not result.noticed]
+    took = f"in {time.monotonic() - began:.0f} s"
+    words = f"not noticed: {', '.join(missed)}" if missed else f"all {len(results)} were noticed"
+    say(f"{words}, {took}")
     return 1 if missed else 0
 
 
-def _hunt(mutant: Mutant, seed: int, *, keep: bool) -> tuple[str, int]:
-    """Returns which invariants a mutant broke, and after how many injections; none if unseen."""
-    injections = 0
-    for attempt in range(mutant.tries):
-        folder = FOLDER.absolute() / f"{mutant.name}-{attempt}"
-        shutil.rmtree(folder, ignore_errors=True)
-        random = Random(f"{seed}/{mutant.name}/{attempt}")
-        broken, done = _run(mutant, folder, random)
-        injections += done
-        if not keep:
+@dataclass(frozen=True)
+class Result:
+    """What became of one mutant."""
+
+    mutant: Mutant
+    noticed: frozenset[str]
+    """Invariants it broke."""
+    injections: int
+    """Up to the one that showed it."""
+
+
+class Hunt:
+    """Tries one schedule after the other until a mutant shows."""
+
+    def __init__(self, seed: int, *, keep: bool) -> None:
+        self._seed = seed
+        self._keep = keep
+        self._worlds: set[World] = set()
+
+    def hunt(self, mutant: Mutant) -> Result:
+        """Returns which invariants a mutant broke, and after how many injections."""
+        before = 0
+        for attempt in range(mutant.tries):
+            folder = FOLDER.absolute() / f"{mutant.name}-{attempt}"
             shutil.rmtree(folder, ignore_errors=True)
-        if broken:
-            return ", ".join(sorted(broken)), injections
-    return "", injections
+            random = Random(f"{self._seed}/{mutant.name}/{attempt}")
+            result = self._run(mutant, folder, random)
+            if not self._keep:
+                shutil.rmtree(folder, ignore_errors=True)
+            if result.noticed:
+                return Result(mutant, result.noticed, before + result.injections)
+            before += result.injections
+        return Result(mutant, frozenset(), before)
+
+    def _run(self, mutant: Mutant, folder: Path, random: Random) -> Result:
+        world = World(folder, random, patches=(mutant.name,), lease=mutant.lease)
+        self._worlds.add(world)
+        try:
+            world.up()
+            carry_out(world, mutant.rounds, random, lambda text: progress(mutant.name, text), 15.0)
+            evidence = collect(world)
+        except BaseException:
+            world.end_hard()
+            raise
+        finally:
+            self._worlds.discard(world)
+        violations = check(evidence)
+        for violation in violations[:5]:
+            progress(mutant.name, str(violation))
+        rounds = len(evidence.happened("injected"))
+        first = min((round_of(each, evidence) or rounds for each in violations), default=rounds)
+        return Result(mutant, frozenset(each.invariant for each in violations), first)
+
+    def end_hard(self) -> None:
+        """Ends every process of every world."""
+        for world in list(self._worlds):
+            world.end_hard()
 
 
-def _run(mutant: Mutant, folder: Path, random: Random) -> tuple[set[str], int]:
-    world = World(folder, random, patches=(mutant.name,), lease=mutant.lease)
-    began = time.monotonic()
-    try:
-        world.up()
-        carry_out(world, mutant.rounds, random, lambda text: progress(mutant.name, text), 15.0)
-        evidence = collect(world)
-    except BaseException:
-        world.end_hard()
-        raise
-    violations = check(evidence)
-    for violation in violations[:5]:
-        progress(mutant.name, str(violation))
-    progress(mutant.name, f"{time.monotonic() - began:.0f} s")
-    return {each.invariant for each in violations}, len(mutant.rounds)
+_HEAD = f"{'mutant':6} {'mistake':34} {'noticed by':24} {'injections':>10}"
 
 
-def _line(mutant: Mutant, noticed: str, injections: int) -> str:
-    return f"{mutant.name:5} {mutant.mistake:34} {noticed or 'NOT NOTICED':24} {injections:10}"
+def _line(result: Result) -> str:
+    noticed = ", ".join(sorted(result.noticed)) or "NOT NOTICED"
+    mutant = result.mutant
+    return f"{mutant.name:6} {mutant.mistake:34} {noticed:24} {result.injections:10}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from chaos.checks.violation import Violation
     from chaos.evidence import Evidence
@@ -25,16 +25,11 @@ class Tally:
     def add(self, evidence: Evidence, violations: Sequence[Violation]) -> None:
         """Takes a run in; each violation counts for the round its execution began in."""
         faults: dict[int, str] = {}
-        began: list[tuple[float, int]] = []
-        for entry in evidence.world:
-            if entry["what"] == "injected":
-                faults[entry["round"]] = entry["fault"]
-                (self.injections if entry["done"] else self.missed)[entry["fault"]] += 1
-            elif entry["what"] == "round":
-                began.append((entry["wall"], entry["round"]))
-        rounds = {entry["execution"]: entry["round"] for entry in evidence.happened("submitted")}
+        for entry in evidence.happened("injected"):
+            faults[entry["round"]] = entry["fault"]
+            (self.injections if entry["done"] else self.missed)[entry["fault"]] += 1
         for violation in violations:
-            number = rounds.get(violation.execution_id) or _round_at(began, violation.time)
+            number = round_of(violation, evidence)
             self.violations[faults.get(number, "the whole run")].append(violation)
         self._count(evidence)
 
@@ -70,8 +65,13 @@ class Tally:
         return f"{name:44} {count:10} {wrong:10} {bound:>10}"
 
 
-def _round_at(began: Iterable[tuple[float, int]], time: float) -> int:
-    return max((number for wall, number in began if wall <= time), default=0)
+def round_of(violation: Violation, evidence: Evidence) -> int:
+    """Returns the round that shows a violation: in which its execution began, or its moment."""
+    for entry in evidence.happened("submitted"):
+        if entry["execution"] == violation.execution_id:
+            return int(entry["round"])
+    began = evidence.happened("round")
+    return max((entry["round"] for entry in began if entry["wall"] <= violation.time), default=0)
 
 
 def _bound(count: int, wrong: int) -> str:

@@ -28,6 +28,7 @@ class Scenario:
     share: float = 0.0
     """How many of all random injections are made here."""
     on_postgres: bool = False
+    replicas: int = 1
     lease: float = LEASE
     options: Mapping[str, Any] = field(default_factory=dict)
     """What its world is made with, beside the folder and the seed."""
@@ -53,9 +54,9 @@ REPLICAS = Scenario(
     ("kill_replica", "freeze_replica", "rolling_restart", "kill_agent", "database_restart"),
     share=0.12,
     on_postgres=True,
-    options={"replicas": 3},
+    replicas=3,
 )
-ROLLING = Scenario("rolling", on_postgres=True, options={"replicas": 3})
+ROLLING = Scenario("rolling", on_postgres=True, replicas=3)
 RESTORE = Scenario("restore", ("restore", "restore"), share=0.04)
 RESTORE_POSTGRES = Scenario(
     "restore-postgres", ("restore", "restore"), share=0.03, on_postgres=True
@@ -119,5 +120,12 @@ def world_of(scenario: Scenario, folder: Path, random: Random) -> Iterator[World
         cluster = None
         if scenario.on_postgres:
             cluster = stack.enter_context(postgres.private_cluster())
-        world = World(folder, random, cluster=cluster, lease=scenario.lease, **options)
+        world = World(
+            folder,
+            random,
+            cluster=cluster,
+            replicas=scenario.replicas,
+            lease=scenario.lease,
+            **options,
+        )
         yield world

@@ -36,9 +36,13 @@ class Service:
     armed: str = ""
     acted: set[str] = field(default_factory=set)
     """Settings that have acted in earlier processes."""
+    over: bool = False
+    """Whether it may not be started any more: whoever ends its world does so once."""
 
     def start(self, armed: str = "", **variables: str) -> None:
         """Starts it, with a failpoint armed or not; does not wait until it is ready."""
+        if self.over:
+            raise RuntimeError(f"{self.name}: its world has ended")
         if self.has_fired:
             self.acted.add(self.armed)
         self.armed = armed

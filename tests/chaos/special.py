@@ -43,6 +43,7 @@ def restore(world: World, random: Random) -> bool:
     world.orchestrator.kill9()
     restore_store(world, copy)
     world.note("store restored")
+    world.restored = True
     world.orchestrator.start()
     if not world.wait_ready():
         return False

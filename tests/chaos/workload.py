@@ -137,7 +137,14 @@ class Workload:
             return True  # gone with a store that was restored, or the checker will tell
         state = execution_word(execution.state)
         if state in ENDED:
-            return all(_whole(attempt) for step in execution.steps for attempt in step.attempts)
+            # What was acknowledged and then lost with the store, nobody has any more.
+            return self._world.restored or all(
+                _whole(attempt) for step in execution.steps for attempt in step.attempts
+            )
+        if state == "approval_required" and self._world.restored:
+            for approval_id in execution.pending_approval_ids:
+                self._approve(client, approval_id)
+            return False
         return state == "attention_required" and not self._resolve(client, execution)
 
     def _resolve(self, client: SyncClient, execution: Execution) -> bool:

@@ -82,7 +82,8 @@ class World:
         self.orchestrators = [self.launcher.orchestrator(number) for number in range(replicas)]
         self.orchestrator = self.orchestrators[0]
         self.places: dict[str, Place] = {}
-        self._ended = False
+        self.restored = False
+        """Whether the store was ever put back to an older state."""
         self._lock = threading.Lock()
         kind = "postgresql" if cluster else "sqlite"
         self.note("world", store=kind, patches=list(patches), lease=LEASE)
@@ -147,7 +148,7 @@ class World:
     def revive(self) -> None:
         """Starts again what died of a failpoint that acted before its turn."""
         for service in self.services:
-            if not service.alive and not self._ended:
+            if not service.alive and not service.over:
                 service.start()
 
     def _start(self, service: Service, following: Cell | None) -> Cell | None:
@@ -182,7 +183,8 @@ class World:
 
     def end_hard(self) -> None:
         """Ends everything at once; for worlds whose end no longer matters."""
-        self._ended = True
+        for service in self.services:
+            service.over = True
         for place in self.places.values():
             place.service.kill_with_kin()
             place.proxy.close()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.source_tree import ROOT
+from helpers.go_tools import built
 from helpers.stack import running
 
 if TYPE_CHECKING:
@@ -32,17 +30,7 @@ CALLS = {
 
 @pytest.fixture(scope="module")
 def program() -> str:
-    where = subprocess.run(
-        ["sh", ROOT / "deploy/setup/go_tools", "--where"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    places = (shutil.which("grpcurl"), Path(where, "grpcurl"), Path.home() / "go/bin/grpcurl")
-    found = next((str(place) for place in places if place and Path(place).exists()), None)
-    if found is None:
-        pytest.skip("there is no grpcurl; deploy/setup/go_tools grpcurl builds it with Go")
-    return found
+    return built("grpcurl")
 
 
 @pytest.fixture(scope="module")

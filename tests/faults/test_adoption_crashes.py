@@ -70,7 +70,7 @@ def test_an_agent_killed_in_the_middle_of_a_command_adopts_it(stack: Stack, word
     execution_id = _begin(stack)
     _reached(stack, word)
     stack.kill_agent()
-    stack.up()
+    stack.start_agent()
     (stack.folder / "go").touch()
     _completes_exactly(stack, execution_id)
 
@@ -124,7 +124,7 @@ def test_agent_and_supervisor_killed_leave_a_question(stack: Stack) -> None:
     pids = _run(stack).pids
     assert pids is not None
     os.kill(pids.supervisor.pid, signal.SIGKILL)
-    stack.up()
+    stack.start_agent()
     result = stack.wait_for(execution_id)
     assert (result["status"], _states(result)) == ("attention_required", ["unknown"])
     assert ledger.lines(stack.ledger) == ["start", "half"]

@@ -104,7 +104,7 @@ def test_the_orchestrator_dies_while_it_starts_over_the_remains(stack: Stack, se
     armed = stack.launch_orchestrator(f"{setting}:kill9")
     wait_until(lambda: armed.poll() is not None, "it has died at its crash point")
     assert armed.returncode == -9
-    stack.up()
+    stack.start_orchestrator()
     assert stack.opsctl("agents", "drain", "local", "--undo").code == 0
     assert stack.wait_for(execution_id)["status"] == "completed"
     assert ledger.lines(stack.ledger) == FORWARD
@@ -117,7 +117,7 @@ def test_the_agent_dies_beside_its_effects_and_the_plan_completes(
     _up_with_agent_armed(stack, setting)
     execution_id = stack.submit(ledger.plan(stack.ledger, *FORWARD))
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")
-    stack.up()
+    stack.start_agent()
     assert stack.wait_for(execution_id)["status"] == "completed"
     assert ledger.lines(stack.ledger) == FORWARD
 
@@ -129,7 +129,7 @@ def test_a_change_in_flight_is_unknown_and_a_person_says_what_became_of_it(
     _up_with_agent_armed(stack, setting)
     execution_id = stack.submit(ledger.plan(stack.ledger, *FORWARD))
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")
-    stack.up()
+    stack.start_agent()
     _answer_for_two(stack, execution_id, happened=IN_FLIGHT[setting])
 
 
@@ -175,7 +175,7 @@ def test_an_agent_that_dies_during_an_undo_leaves_it_to_a_person(stack: Stack) -
     plan = ledger.plan(stack.ledger, "one", "two", fails="three", on_failure="rollback")
     execution_id = stack.submit(plan)
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")
-    stack.up()
+    stack.start_agent()
     assert stack.wait_for(execution_id)["status"] in ("attention_required", "rollback_failed")
     assert max(Counter(ledger.lines(stack.ledger)).values()) == 1
 
@@ -190,7 +190,7 @@ def test_the_orchestrator_dies_as_a_cancel_is_sent_and_it_is_still_cancelled(
     wait_until(lambda: ledger.lines(stack.ledger), "the step runs")
     stack.opsctl("runs", "cancel", execution_id)
     wait_until(stack.orchestrator_is_gone, "the orchestrator has died at its crash point")
-    stack.up()
+    stack.start_orchestrator()
     assert stack.wait_for(execution_id)["status"] == "cancelled"
 
 
@@ -201,7 +201,7 @@ def test_an_orchestrator_killed_while_a_person_is_waited_for_still_waits(stack: 
     assert waiting.code == 8
     execution_id = waiting.json["execution_id"]
     stack.kill_orchestrator()
-    stack.up()
+    stack.start_orchestrator()
     assert stack.status(execution_id) == "approval_required"
     (approval_id,) = stack.json("runs", "get", execution_id)["pending_approval_ids"]
     assert stack.opsctl("approvals", "approve", approval_id, "--yes").code == 0
@@ -220,7 +220,7 @@ def test_an_orchestrator_killed_while_a_retry_is_waited_for_tries_again(stack: S
     wait_until(lambda: _attempts(stack, execution_id) >= 1, "it has failed once")
     stack.kill_orchestrator()
     with _web_server(port):
-        stack.up()
+        stack.start_orchestrator()
         result = stack.wait_for(execution_id)
     assert result["status"] == "completed"
     assert result["step_results"][0]["attempts"] >= 2
@@ -253,8 +253,8 @@ def _run_over_a_crash(stack: Stack, plan: dict[str, object]) -> str:
     # Meanwhile in a thread: opsctl itself may wait for the orchestrator to come back.
     with ThreadPoolExecutor(1) as caller:
         first = caller.submit(stack.opsctl, *repeatable)
-        wait_until(stack.orchestrator_is_gone, "the orchestrator has died at its crash point", 30)
-        stack.up()
+        wait_until(stack.orchestrator_is_gone, "the orchestrator has died at its crash point")
+        stack.start_orchestrator()
         answer = first.result()
     again = stack.opsctl(*repeatable)
     assert again.code == 0, again.err + stack.logs()

@@ -93,7 +93,7 @@ async def test_what_an_orchestrator_said_starts_nothing_when_it_is_said_again(
     for seed in SEEDS:
         for frame in disordered(frames, seed):
             recorded.tell_agent(frame)
-    await works_on(stack, "in the same session")
+    await works_on(stack, "same-session")
     # Later, to another process of the agent, as it was said then and as if it were said now.
     await asyncio.to_thread(stack.kill_agent)
     before = len(tap.sessions)
@@ -103,9 +103,9 @@ async def test_what_an_orchestrator_said_starts_nothing_when_it_is_said_again(
     for seed in SEEDS:
         for frame in disordered([*frames, *of(epoch, frames)], seed):
             later.tell_agent(frame)
-    await works_on(stack, "in a later session")
+    await works_on(stack, "later-session")
     assert not later.over
-    assert ledger.lines(stack.ledger) == [*expected, "in the same session", "in a later session"]
+    assert ledger.lines(stack.ledger) == [*expected, "same-session", "later-session"]
 
 
 async def test_a_welcome_of_an_earlier_session_opens_none(stack: Stack, tap: FrameTap) -> None:
@@ -120,8 +120,8 @@ async def test_a_welcome_of_an_earlier_session_opens_none(stack: Stack, tap: Fra
     second.tell_agent(welcome)
     await session(tap, 2)
     assert "an old replica or a store that went back in time" in stack.logs()
-    await works_on(stack, "after it")
-    assert ledger.lines(stack.ledger) == [*LINES, "begun", "after it"]
+    await works_on(stack, "after-welcome")
+    assert ledger.lines(stack.ledger) == [*LINES, "begun", "after-welcome"]
 
 
 async def test_what_an_agent_said_changes_nothing_when_it_is_said_again(
@@ -133,8 +133,8 @@ async def test_what_an_agent_said_changes_nothing_when_it_is_said_again(
     for seed in SEEDS:
         for frame in disordered(frames, seed):
             recorded.tell_orchestrator(frame)
-    await works_on(stack, "in the same session")
+    await works_on(stack, "same-session")
     recorded.tell_orchestrator(hello)
-    await works_on(stack, "after another Hello")
-    assert ledger.lines(stack.ledger)[4:] == ["in the same session", "after another Hello"]
+    await works_on(stack, "after-hello")
+    assert ledger.lines(stack.ledger)[4:] == ["same-session", "after-hello"]
     assert [await asyncio.to_thread(stack.json, "runs", "get", run) for run in runs] == known

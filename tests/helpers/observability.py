@@ -64,7 +64,8 @@ def _prometheus(node: int, alerts: int) -> Callable[[Server], list[str]]:
         return [
             *(program("prometheus", "prometheus"), "--config.file=prometheus.yml"),
             *(f"--storage.tsdb.path={server.folder}/data", *_QUIET),
-            f"--web.listen-address=127.0.0.1:{server.port}",
+            # What fires before Alertmanager is found is sent again, by default after a minute.
+            *(f"--web.listen-address=127.0.0.1:{server.port}", "--rules.alert.resend-delay=1s"),
         ]
 
     return command

@@ -90,7 +90,7 @@ class Stack:
     def copy_to(self, folder: Path) -> Stack:
         """Returns a stack that begins with all this one keeps, which is down; on another port."""
         made = Stack(folder, dict(self.variables), self.segment)
-        shutil.copytree(self.data, made.data)
+        shutil.copytree(self.data, made.data, ignore=shutil.ignore_patterns("logs"))
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         before = (self.data / "port").read_text().strip()

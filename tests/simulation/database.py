@@ -119,6 +119,10 @@ class DatabaseServer:
         self.restore_checker(state)
         return True
 
+    def content(self) -> bytes:
+        """Returns every byte that is stored."""
+        return self._memory.raw.serialize()
+
     def execute(self, statement: str, *values: Any) -> list[Any]:
         """Does what an operator does by hand."""
         return self._memory.raw.execute(statement, values).fetchall()

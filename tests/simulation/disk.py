@@ -36,7 +36,7 @@ class Disk:
         """Small files by name."""
         self.runs: dict[str, bytes] = {}
         """What is kept of supervised runs, by attempt."""
-        self.taken: dict[str, int] = {}
+        self.taken: dict[str, tuple[int, int, int]] = {}
         """How much of a supervised run's output was moved to the spool, by attempt."""
         self.on_record: Callable[[dict[str, Any]], None] = lambda _: None
 
@@ -162,22 +162,40 @@ class Run:
 class RunSink:
     """Takes the place of ``TakingSink``: passes output on, and knows over restarts how much."""
 
-    def __init__(self, folder: Run, spool: Any, redactors: object) -> None:
+    def __init__(self, folder: Run, spool: Any, redactors: Any) -> None:
         self._folder = folder
         self._spool = spool
+        self._redactor = redactors["stdout"]
+        self._raw = self.position("stdout")
 
     async def write(self, stream: Any, data: bytes) -> None:
         """See TakingSink."""
-        taken = self._folder.disk.taken
-        await self._spool.write(stream, data)
-        taken[self._folder.attempt_id] = self.position(stream) + len(data)
+        self._raw += len(data)
+        await self._move(stream, self._redactor.feed(data), self._raw - self._redactor.held)
 
     async def flush(self) -> None:
         """See TakingSink."""
+        await self._move("stdout", self._redactor.finish(), self._raw)
+
+    async def _move(self, stream: Any, done: bytes, raw: int) -> None:
+        taken, key = self._folder.disk.taken, self._folder.attempt_id
+        if done:
+            # A kill between the two leaves what tells whether the output was stored.
+            taken[key] = (
+                self.position(stream),
+                raw,
+                self._spool.streams[stream].length + len(done),
+            )
+            await self._spool.write(stream, done)
+        taken[key] = (raw, raw, 0)
 
     def position(self, stream: Any) -> int:
         """See TakingSink."""
-        return self._folder.disk.taken.get(self._folder.attempt_id, 0)
+        before, after, length = self._folder.disk.taken.get(self._folder.attempt_id, (0, 0, 0))
+        return after if self._spool.streams[stream].length >= length else before
+
+    def miss(self, stream: Any, count: int) -> None:
+        """See TakingSink."""
 
     def close(self) -> None:
         """See TakingSink."""

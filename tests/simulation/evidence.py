@@ -11,8 +11,38 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.domain.execution import Execution
 
 
+CHECKED = (
+    "I1 no lost step",
+    "I2 at most once",
+    "I3 no overlap",
+    "I4 no start without grant",
+    "I5 no false success",
+    "I6 no false clean",
+    "I7 honest unknown",
+    "I8 output exact",
+    "I9 fenced",
+    "I10 legal history",
+    "I11 authorised",
+    "I12 order",
+    "I13 cancelled is quiet",
+    "I14 regression seen",
+    "I15 audit complete",
+    "I16 no secret",
+    "I18 rollback",
+    "I19 tenants apart",
+    "I20 liveness",
+    "I21 replay-proof",
+    "I22 acked is durable",
+)
+"""The invariants of delivery.md that are checked here."""
+
+
 class Violation(AssertionError):
     """An invariant does not hold."""
+
+    def __reduce__(self) -> tuple[type[Violation], tuple[str, str]]:
+        """Lets it pass between processes."""
+        return type(self), (self.invariant, self.message)
 
     def __init__(self, invariant: str, message: str) -> None:
         self.invariant = invariant
@@ -27,7 +57,7 @@ class Known:
     executions: dict[str, Execution] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
-    requests: dict[str, str] = field(default_factory=dict)
+    requests: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __copy__(self) -> Known:
         return Known(

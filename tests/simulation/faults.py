@@ -132,7 +132,7 @@ def _weather(world: World, fault: Fault) -> None:
 
 def _replay(world: World, fault: Fault) -> None:
     for number in range(1 + int(fault.amount * 20)):
-        world.later(fault.seconds * number / 20, world.replay)
+        world.later(fault.seconds * number / 20, world.tape.replay)
 
 
 def _database_down(world: World, fault: Fault) -> None:

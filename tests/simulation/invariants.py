@@ -6,12 +6,14 @@ and every journal record; it folds the log itself and believes nobody.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.execution import FORWARD, UNDO
 from simulation.evidence import Granted, Known, Ordered, Spoken
 from simulation.log_checks import LogChecks
+from simulation.people import is_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,9 @@ class Checker(LogChecks):
         super().__init__(ledger, now)
         self._orders: dict[tuple[str, str], Ordered] = {}
         self._sessions: dict[tuple[str, str], Spoken] = {}
+        self.quorum = 0
+        """Signatures without which no change may start."""
+        self._signatures: dict[tuple[str, str], bool] = {}
         self.frozen_until: defaultdict[str, float] = defaultdict(float)
         ledger.on_start = self.started
         ledger.on_end = self.ended
@@ -37,6 +42,7 @@ class Checker(LogChecks):
         """Takes a start."""
         self.note(f"start {effect.attempt_id[-8:]} on {effect.life}")
         self.counts["starts"] += 1
+        self.require("I21", not self.replaying, f"{effect.attempt_id} starts by a frame sent again")
         grant = self.granted.get(effect.attempt_id)
         if grant is None or grant.agent != effect.agent:
             self.fail("I4", f"{effect.attempt_id} starts on {effect.agent}, granted: {grant}")
@@ -51,6 +57,8 @@ class Checker(LogChecks):
         attempt = state.attempts.get(effect.attempt_id)
         if attempt is not None:
             self._check_start(state, attempt, effect)
+        if effect.changes:
+            self._check_authorised(state, grant)
         self._check_overlap(grant, effect)
         if grant.kind == FORWARD and effect.changes and not grant.idempotent:
             self._check_count(state, grant)
@@ -65,6 +73,32 @@ class Checker(LogChecks):
             self.require("I13", attempt.live, said)
         self.require("I13", state.state != "cancelled", f"{said}; the execution is cancelled")
 
+    def _check_authorised(self, state: Execution, grant: Granted) -> None:
+        """Somebody has signed this very step of this very plan (I11)."""
+        if not self.quorum:
+            return
+        signed = {
+            decision.person
+            for request in state.approvals.values()
+            for decision in request.decisions
+            if decision.kind == "approve"
+            and self._signed(state, grant.step_id, decision.statement, decision.signature)
+        }
+        said = f"{grant.step_id} of {grant.execution_id} starts, signed by {sorted(signed)}"
+        self.require("I11", len(signed) >= self.quorum, said)
+
+    def _signed(self, state: Execution, step_id: str, statement: str, signature: str) -> bool:
+        said = json.loads(statement)
+        covers = said["steps"] == ["*"] or step_id in said["steps"]
+        about = (said["decision"], said["execution_id"], said["plan_digest"], said["tenant"])
+        wanted = ("approve", state.execution_id, state.compiled.plan_digest, state.tenant)
+        if not covers or about != wanted:
+            return False
+        key = statement, signature
+        if key not in self._signatures:
+            self._signatures[key] = is_signed(statement.encode(), signature, said["approver"])
+        return self._signatures[key]
+
     def _check_overlap(self, grant: Granted, effect: Effect) -> None:
         if not effect.changes:
             return
@@ -75,6 +109,7 @@ class Checker(LogChecks):
             same_step = (theirs.execution_id, theirs.step_id) == (grant.execution_id, grant.step_id)
             self.require("I3", not same_step, f"{effect.attempt_id} starts beside {other}")
             same_target = bool(grant.target) and grant.target == theirs.target
+            same_target = same_target and self.tenants[grant.agent] == self.tenants[theirs.agent]
             self.require("I3", not same_target, f"{effect.attempt_id} shares its target: {other}")
 
     def _check_count(self, state: Execution, grant: Granted) -> None:
@@ -113,6 +148,13 @@ class Checker(LogChecks):
         self.note(f"end {effect.attempt_id[-8:]} success={effect.success}")
 
     # Frames and journals
+
+    def require_tenant(self, agent: str, attempt_id: str) -> None:
+        """Takes that an agent is told of an attempt."""
+        grant = self.granted.get(attempt_id)
+        state = self.known.executions.get(grant.execution_id) if grant else None
+        own = state is None or state.tenant == self.tenants[agent]
+        self.require("I19", own, f"{agent} is told of {attempt_id}, which is not its tenant's")
 
     def acknowledged(self, attempt_id: str) -> None:
         """Takes an acknowledgement as it leaves the orchestrator."""

@@ -18,7 +18,7 @@ from opsconductor.rpc.errors import OpsConductorError
 from simulation.evidence import Granted, Known, Memory, Violation, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opsconductor.orchestrator.domain.execution import Execution
     from opsconductor.orchestrator.store.base import Call, Outcome
@@ -54,6 +54,10 @@ class LogChecks:
         self._now = now
         self._by = 0
         self._grants_anew = False
+        self.tenants: Mapping[str, str] = {}
+        self.ended_with: dict[str, ev.AttemptFinished] = {}
+        """What was last reported of each attempt's end."""
+        self.replaying = False
         self._replicas: dict[int, str] = {}
         self.owner_of: Callable[[str], str] = lambda _: ""
         self._opened_by: dict[tuple[int, str], int] = {}
@@ -130,7 +134,8 @@ class LogChecks:
     def _submitted(self, event: ev.Submitted) -> None:
         self.counts["plans"] += 1
         if event.request_id:
-            other = self.known.requests.setdefault(event.request_id, event.execution_id)
+            key = event.tenant, event.request_id
+            other = self.known.requests.setdefault(key, event.execution_id)
             same = other == event.execution_id
             self.require("I22", same, f"request {event.request_id} made two executions")
 
@@ -147,6 +152,8 @@ class LogChecks:
 
     def _check_grant(self, state: Execution, event: ev.AttemptGranted) -> None:
         self.counts["attempts"] += 1
+        own = self.tenants[event.agent_id] == state.tenant
+        self.require("I19", own, f"a step of {state.tenant} is granted to {event.agent_id}")
         step = state.compiled_step(event.step_id)
         target = (step.body["target"] or {}).get("name", "")
         known = self.granted.get(event.attempt_id)
@@ -231,6 +238,7 @@ class LogChecks:
         if attempt is None:
             self.fail("I10", f"{event.attempt_id} ends and was never granted")
             return
+        self.ended_with[event.attempt_id] = event
         changes = state.compiled_step(attempt.step_id).changes
         starts = self._ledger.of(event.attempt_id)
         self.counts[event.state] += 1

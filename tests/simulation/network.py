@@ -54,6 +54,8 @@ class Network:
         self.servers: dict[str, Server] = {}
         self.on_frame: Callable[[Call, str, Any], None] = lambda call, way, frame: None
         self.on_arrival: Callable[[Call, str, Any], None] = lambda call, way, frame: None
+        self.tenants: dict[str, str] = {}
+        """Of each agent, as its certificate says."""
         self.calls = 0
 
     def path(self, agent: str, endpoint: str) -> Path:
@@ -248,7 +250,9 @@ class Call:
     async def _handle(self) -> None:
         assert self.server is not None
         handler = self.server.handlers[self.name]
-        frames = handler(self._requests(), CallContext(self.identity))
+        frames = handler(
+            self._requests(), CallContext(self.identity, self.network.tenants[self.identity])
+        )
         try:
             async for frame in frames:
                 if self.ended:

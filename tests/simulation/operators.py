@@ -8,7 +8,7 @@ from opsconductor.orchestrator.domain.states import SessionState
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from opsconductor.orchestrator.engine.fleet import Member
     from opsconductor.orchestrator.engine.restoring import SafeMode
@@ -46,12 +46,13 @@ class Operator:
             return []
         if not mode.confirmed:
             self._world.checker.note("an operator confirms the restore")
-            return [_confirm("rita restored it", ())]
-        lost = self._lost(house, mode)
-        if not lost:
-            return []
-        self._world.checker.note(f"an operator gives up on the journal of {', '.join(lost)}")
-        return [_confirm("the disk is gone", lost)]
+            return [_confirm("rita restored it", (), "default")]
+        wishes = []
+        for agent_id in self._lost(house, mode):
+            if member := house.fleet.get(agent_id):
+                self._world.checker.note(f"an operator gives up on the journal of {agent_id}")
+                wishes.append(_confirm("the disk is gone", (member.name,), member.tenant))
+        return wishes
 
     def _lost(self, house: Orchestrator, mode: SafeMode) -> list[str]:
         """Returns the awaited agents on whose journals nobody waits any longer."""
@@ -64,19 +65,19 @@ class Operator:
         return lost
 
     def _let_back(self, member: Member) -> list[Wish]:
-        wishes = [_release(member.name, tool) for tool in sorted(member.kept_tools)]
+        wishes = [_release(member, tool) for tool in sorted(member.kept_tools)]
         if member.state is SessionState.QUARANTINED:
             why = member.quarantined[:40]
             self._world.checker.note(f"an operator releases {member.name}: {why}")
-            wishes.append(_release(member.name, ""))
+            wishes.append(_release(member, ""))
         return wishes
 
 
-def _confirm(reason: str, without: list[str] | tuple[str, ...]) -> Wish:
+def _confirm(reason: str, without: Sequence[str], tenant: str) -> Wish:
     return lambda house: house.agents.restoring.confirm(
-        "rita", "default", reason, without, planned=False
+        "rita", tenant, reason, without, planned=False
     )
 
 
-def _release(name: str, tool: str) -> Wish:
-    return lambda house: house.agents.release(name, tool, tenant="default")
+def _release(member: Member, tool: str) -> Wish:
+    return lambda house: house.agents.release(member.name, tool, tenant=member.tenant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from dataclasses import dataclass
 from functools import cache
@@ -66,6 +67,26 @@ def signers() -> AllowedSigners:
     return AllowedSigners.parse("\n".join(lines))
 
 
+def is_signed(statement: bytes, armored: str, name: str) -> bool:
+    """Tells, without the product's code, whether a person has signed something."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+    lines = [line for line in armored.splitlines() if line and not line.startswith("-----")]
+    key: Any = load_ssh_public_key(person(name).public.encode())
+    try:
+        key.verify(base64.b64decode("".join(lines))[-64:], _signed(statement))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _signed(statement: bytes) -> bytes:
+    """Returns what is signed for a message, as PROTOCOL.sshsig has it."""
+    parts = (statements.NAMESPACE.encode(), b"", b"sha512", hashlib.sha512(statement).digest())
+    return b"SSHSIG" + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
 class People:
     """Everyone outside the programs."""
 
@@ -78,16 +99,16 @@ class People:
         self._operator = Operator(world, rng)
         self.submitted = 0
 
-    async def submit(self, at: float, number: int, document: dict[str, Any]) -> None:
+    async def submit(self, at: float, number: int, document: dict[str, Any], tenant: str) -> None:
         """Submits a plan at a time, again and again until it is answered."""
         world, loop = self._world, self._world.loop
         await asyncio.sleep(at)
         submission = Submission(
             source=document,
-            tenant="default",
+            tenant=tenant,
             requester="rita",
             submitted_by="rita",
-            request_id=f"request-{number}",
+            request_id=f"request-{number // 2 if self._world.shares else number}",
         )
         while True:
             age = world.checker.went_back
@@ -197,10 +218,10 @@ class People:
         free = [name for name in NAMES if name not in said] or list(NAMES)
         name = free[0] if self.diligent else self._rng.choice(free)
         if not self.diligent and self._rng.random() < 0.08:
-            words = Words(name, "default", "no")
+            words = Words(name, state.tenant, "no")
             return lambda house: house.deciding.decide(request.approval_id, "reject", words)
         statement = statements.approval_statement(
-            tenant="default",
+            tenant=state.tenant,
             execution_id=state.execution_id,
             plan_digest=request.plan_digest,
             steps=["*"] if self._rng.random() < 0.5 else list(request.step_ids),
@@ -209,7 +230,7 @@ class People:
             **self._validity(),
         )
         signature = person(name).sign(statement)
-        words = Words(name, "default", "", statement, signature)
+        words = Words(name, state.tenant, "", statement, signature)
         return lambda house: house.deciding.decide(request.approval_id, "approve", words)
 
     def _resolve(self, state: Execution, step_id: str) -> Callable[[Any], Awaitable[Any]] | None:
@@ -222,7 +243,7 @@ class People:
         resolution = "completed" if worked else self._rng.choice(("failed", "retry"))
         name = self._rng.choice(NAMES)
         statement = statements.resolution_statement(
-            tenant="default",
+            tenant=state.tenant,
             execution_id=state.execution_id,
             step_id=step_id,
             attempt_id=attempt_id,
@@ -230,7 +251,7 @@ class People:
             nonce=self._nonce(),
             **self._validity(),
         )
-        words = Words(name, "default", "looked", statement, person(name).sign(statement))
+        words = Words(name, state.tenant, "looked", statement, person(name).sign(statement))
         return lambda house: house.deciding.resolve(state.execution_id, step_id, resolution, words)
 
     def _nonce(self) -> str:

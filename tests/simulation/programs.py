@@ -36,6 +36,7 @@ from opsconductor.orchestrator.engine.submission import Submission, Submissions
 from opsconductor.orchestrator.servicers.agent_servicer import AgentServicer
 from opsconductor.orchestrator.store.mark import Mark
 from opsconductor.orchestrator.store.store import Store
+from simulation.canaries import secret_of
 from simulation.disk import Disk, DiskSlots, Folder, Runs
 from simulation.network import Server
 from simulation.virtual_loop import PROCESS, Process
@@ -93,6 +94,11 @@ class Clocks:
         process = PROCESS.get()
         machine: Machine = process.machine  # type: ignore[union-attr]
         return machine.boottime()
+
+    @classmethod
+    def boottime(cls) -> float:
+        """Returns the same."""
+        return cls.clock_gettime(cls.CLOCK_BOOTTIME)
 
 
 class Orchestrator:
@@ -264,8 +270,10 @@ class Agent:
         signers: AllowedSigners,
         endpoints: tuple[str, ...],
         capacity: int,
+        tenant: str,
     ) -> None:
         self.name = name
+        self.tenant = tenant
         self.disk = disk
         self.machine = Machine(loop)
         self.process: Process | None = None
@@ -320,7 +328,7 @@ class Agent:
         executor: Any = self.effects.executor(process)
         runs: Any = Runs(self.disk)
         spools = Spools(folder)
-        trust = Trust(self._registry, self._policy, lambda: self._signers, "default", "local")
+        trust = Trust(self._registry, self._policy, lambda: self._signers, self.tenant, "local")
         fences = Fences(self.machine.boottime)
         shop = agent_attempt.Workshop(
             journal=journal,
@@ -329,7 +337,7 @@ class Agent:
             spools=spools,
             fence=fences,
             spans=NoSpans(),
-            masks=Masks(tuple),
+            masks=Masks(lambda: (secret_of(self.name),)),
             clock=self.machine.wall,
             boot_id=boot_id,
             runs=runs,

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from opsconductor.agent import attempt as agent_attempt
 from opsconductor.agent import execution as agent_execution
 from opsconductor.agent import journal as agent_journal
 from opsconductor.agent import output as agent_output
@@ -73,6 +74,8 @@ def _substitutes(seed: int) -> Iterator[None]:
             (agent_output, "SpooledStream", DiskStream),
             (agent_execution, "TakingSink", RunSink),
             (agent_control, "time", Clocks),
+            (agent_attempt, "boottime", Clocks.boottime),
+            (agent_execution, "boottime", Clocks.boottime),
         ):
             stack.enter_context(mock.patch.object(target, name, substitute))
         yield

@@ -21,7 +21,7 @@ class Scenario:
 
     seed: int
     span: float = SPAN
-    kinds: tuple[str, ...] = faulty.EVERYDAY
+    kinds: tuple[str, ...] = faulty.ALL_KINDS
     swarm: bool = True
     """Whether only some kinds of faults strike, drawn from the seed; else all, and often."""
     without: frozenset[int] = frozenset()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.executors.base import Outcome
 from opsconductor.agent.masking import MaskedSink
+from simulation.canaries import secret_of, spellings
 from simulation.disk import RunSink
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
     from opsconductor.agent.executors.base import Call, Sink
     from simulation.virtual_loop import Process, VirtualLoop
+
+
+TALKATIVE = 0.2
+"""How often a tool prints its agent's secret."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ class Effects:
         self.ledger = ledger
         self.tendency = tendency
         self._seed = seed
+        self.secret = secret_of(name)
+        """Of the agent; tools print it."""
         self._running: list[Effect] = []
         self._watchers: dict[str, list[asyncio.Future[None]]] = {}
 
@@ -166,7 +173,11 @@ class Effects:
         )
         (outcome,) = rng.choices(("completed", "failed", "unreachable", "lost"), weights)
         output = rng.randbytes(rng.choice((0, 0, 20, 300))).hex().encode()
-        return Fate(seconds, outcome, output, rng.random() < chances.stubborn)
+        stubborn = rng.random() < chances.stubborn
+        if rng.random() < TALKATIVE:
+            at = rng.randint(0, len(output))
+            output = output[:at] + rng.choice(spellings(self.name)) + output[at:]
+        return Fate(seconds, outcome, output, stubborn)
 
 
 class Executor:
@@ -190,7 +201,9 @@ class Executor:
             return await self._side(call, sink, cancel, fate)
         if fate.outcome == "unreachable":
             await asyncio.sleep(min(fate.seconds, 1.0))
-            return Outcome.unreachable("CONNECT_FAILED", "simulated: nobody answers there")
+            return Outcome.unreachable(
+                "CONNECT_FAILED", f"simulated: nobody knows {self._effects.secret}"
+            )
         return await self._main(call, sink, cancel, fate)
 
     async def _side(self, call: Call, sink: Sink, cancel: asyncio.Event, fate: Fate) -> Outcome:
@@ -222,7 +235,9 @@ class Executor:
         effects, fate = self._effects, effect.fate
         over: asyncio.Future[None] = effects.loop.create_future()
         effects.watch(effect, over)
-        await self._pass_on(sink, fate.output[: len(fate.output) // 2])
+        half = len(fate.output) // 2
+        at = sink.position("stdout") if isinstance(sink, RunSink) else 0
+        await _pass_on(sink, fate.output[at:half])
         seconds = max(effect.start + call.timeout.total_seconds() - effects.loop.time(), 0.0)
         why = await _first(over, cancel, seconds)
         if effect.cut:
@@ -231,23 +246,17 @@ class Executor:
             effect.lost = True
             return Outcome.lost(call, "CONNECTION_LOST", "simulated: the connection broke")
         if why == "over":
-            await self._pass_on(sink, fate.output)
+            await _pass_on(sink, fate.output[max(at, half) :])
             return Outcome.ended(call, 0 if effect.success else 3)
         return await self._stop(call, effect, why)
-
-    async def _pass_on(self, sink: Any, output: bytes) -> None:
-        at = sink.position("stdout") if isinstance(sink, RunSink) else self._passed
-        if output[at:]:
-            await sink.write("stdout", output[at:])
-            self._passed = len(output)
-
-    _passed = 0
 
     async def _stop(self, call: Call, effect: Effect, why: Any) -> Outcome:
         await asyncio.sleep(0.2)
         if effect.fate.ignores_cancel and effect.end is None:
             effect.lost = True
-            return Outcome.stopped(call, why, exit_code=None, survivors=("4711 sleeper",))
+            return Outcome.stopped(
+                call, why, exit_code=None, survivors=(f"4711 sleeper {self._effects.secret}",)
+            )
         self._effects.ended(effect, success=False)
         return Outcome.stopped(call, why, exit_code=None)
 
@@ -275,6 +284,11 @@ class Adopting(Executor):
         if not found:
             return Outcome.lost(call, "SUPERVISOR_DIED", "simulated: it may not have begun")
         return await self._follow(call, sink, cancel, found[-1])
+
+
+async def _pass_on(sink: Sink, output: bytes) -> None:
+    if output:
+        await sink.write("stdout", output)
 
 
 async def _first(over: asyncio.Future[None], cancel: asyncio.Event, seconds: float) -> str:

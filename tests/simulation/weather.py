@@ -21,12 +21,13 @@ class CallContext:
 
     certificate = b""
 
-    def __init__(self, agent: str) -> None:
+    def __init__(self, agent: str, tenant: str) -> None:
         self._agent = agent
+        self._tenant = tenant
 
     def auth_context(self) -> dict[str, list[bytes]]:
         """Returns the identity of an agent, proven."""
-        uri = f"spiffe://opsconductor/t/default/agent/{self._agent}"
+        uri = f"spiffe://opsconductor/t/{self._tenant}/agent/{self._agent}"
         return {
             "transport_security_type": [b"ssl"],
             "x509_subject_alternative_name": [uri.encode()],

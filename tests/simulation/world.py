@@ -13,13 +13,16 @@ from opsconductor.orchestrator.store.base import PutAgent
 from opsconductor.orchestrator.store.rows import AgentRow
 from simulation import faults as faulty
 from simulation import plans
+from simulation.canaries import AGENTS, found_in
 from simulation.database import DatabaseServer
 from simulation.disk import Disk
+from simulation.final_checks import FinalChecks
 from simulation.invariants import Checker
 from simulation.network import Network
 from simulation.people import People, signers
 from simulation.programs import BEGIN, Agent, Orchestrator
 from simulation.scenario import Verdict
+from simulation.tape import Tape
 from simulation.truth import Effects, Ledger, Tendency
 from simulation.virtual_loop import Deadlock, TooManyCallbacks, VirtualLoop
 
@@ -48,24 +51,29 @@ class World:
         self.network = Network(self.loop, random.Random(rng.random()))
         self.network.on_frame = self._sent
         self.network.on_arrival = self._arrived
-        self._recorded: list[tuple[str, bytes]] = []
-        self._undelivered: dict[tuple[str, str, int], tuple[str, bytes]] = {}
+        self.tape = Tape(self.network, rng)
         self.database = DatabaseServer(
             self.loop,
             random.Random(rng.random()),
             lambda: BEGIN.timestamp() + self.loop.time(),
         )
+        self.checker.tenants = self.network.tenants
         self.database.on_commit = self.checker.committed
         self.database.snapshot_of_checker = lambda: self.checker.known
         self.database.restore_checker = self.checker.put_back
         self.checker.owner_of = self._owner
         level, drawn_count = rng.choice((0, 0, 1, 2, 3)), rng.choice((1, 1, 2, 3))
         self.orchestrators = self._make_orchestrators(level, scenario.orchestrators or drawn_count)
+        self.shares = rng.random() < 0.5
+        """Whether there are two tenants, who name their requests alike."""
         self.agents = self._make_agents(rng, level)
         gates = rng.random() < 0.5
-        count = rng.randint(4, 14)
+        count = rng.randint(8, 32)
         self.programs: list[Orchestrator | Agent] = [*self.orchestrators, *self.agents]
         self._documents = [plans.plan(rng, number, gates=gates) for number in range(count)]
+        tenants = sorted({agent.tenant for agent in self.agents})
+        self.shares = len(tenants) > 1
+        self._tenants = [tenants[number % len(tenants)] for number in range(count)]
         self._times = [rng.uniform(0.0, scenario.span * 0.8) for _ in range(count)]
         self.people = People(
             self, random.Random(rng.random()), restless=rng.choice((0.0, 0.01, 0.05))
@@ -102,7 +110,10 @@ class World:
         agents = []
         # Where nobody is asked there is nobody's signature, and the agents ask for none.
         policy = AgentPolicy(quorum=0 if level == 0 else 1)
-        for name in ("a1", "a2", "a3")[: rng.randint(1, 3)]:
+        self.checker.quorum = policy.quorum
+        for name in AGENTS[: rng.randint(1, 3)]:
+            tenant = "other" if self.shares and name != "a1" else "default"
+            self.network.tenants[name] = tenant
             disk = Disk(self.loop, random.Random(rng.random()))
             disk.on_record = partial(self.checker.journalled, name)
             effects = Effects(name, self.loop, self.ledger, self.scenario.seed, tendency)
@@ -117,6 +128,7 @@ class World:
                 signers(),
                 tuple(house.name for house in self.orchestrators),
                 rng.choice((1, 2, 4, 16)),
+                tenant,
             )
             agent.on_exit = self._agent_exited
             agents.append(agent)
@@ -169,24 +181,6 @@ class World:
         self.checker.journals_lost.add(agent.name)
         self.checker.memories.pop(agent.name, None)
 
-    def replay(self) -> None:
-        """Delivers a recorded frame again, or for the first time, over what connection there is."""
-        rng = self._rng
-        lost = list(self._undelivered.values())
-        frames = lost if lost and rng.random() < 0.5 else self._recorded
-        if not frames:
-            return
-        agent, data = frames[rng.randrange(max(len(frames) - 40, 0), len(frames))]
-        calls = [
-            call
-            for (name, _), path in self.network.paths.items()
-            if name == agent
-            for call in path.calls
-            if call.name == "Control"
-        ]
-        if calls:
-            rng.choice(calls).down.inject(data)
-
     def restore(self, *, wait: float) -> None:
         """Puts the database back; an operator then tells every agent that this was meant."""
         for house in self.orchestrators:
@@ -205,6 +199,8 @@ class World:
         return str(found[0][0]) if found else ""
 
     def _sent(self, call: Call, way: str, frame: Any) -> None:
+        if found := found_in((frame.SerializeToString(),)):
+            self.checker.fail("I16", f"{call.agent} {way} {call.name}: a frame holds {found!r}")
         if call.name != "Control":
             return
         kind = frame.WhichOneof("frame")
@@ -214,11 +210,7 @@ class World:
             self.checker.beat(call.agent, call.endpoint, frame.heartbeat.number)
         elif kind == "hello":
             call.hello_at = self.loop.time()
-        if way == "down" and kind in ("assign", "cancel", "report_ack"):
-            self._recorded.append((call.agent, frame.SerializeToString()))
-        if kind == "assign":
-            key = call.agent, frame.assign.attempt_id, frame.assign.session_epoch
-            self._undelivered[key] = self._recorded[-1]
+        self.tape.sent(call, way, frame)
 
     def _arrived(self, call: Call, way: str, frame: Any) -> None:
         if call.name != "Control":
@@ -235,7 +227,8 @@ class World:
             checker.echoed(agent, there, frame.heartbeat.number)
         elif kind == "assign":
             order = frame.assign
-            self._undelivered.pop((agent, order.attempt_id, order.session_epoch), None)
+            checker.require_tenant(call.agent, order.attempt_id)
+            self.tape.arrived(agent, order)
             ttl = order.start_ttl.ToTimedelta().total_seconds()
             checker.ordered(agent, order.attempt_id, order.session_epoch, order.beat, ttl)
 
@@ -271,7 +264,7 @@ class World:
             self.start_if_dead(program)
         loop, span = self.loop, self.scenario.span
         for at, (number, document) in zip(self._times, enumerate(self._documents), strict=True):
-            loop.outside(self.people.submit(at, number, document))
+            loop.outside(self.people.submit(at, number, document, self._tenants[number]))
         loop.outside(self.people.look_after())
         for fault in self.faults:
             loop.later(fault.at, faulty.strike, self, fault)
@@ -286,6 +279,8 @@ class World:
                 self._too_late()
                 return
             await asyncio.sleep(1.0)
+        if self._going:
+            await FinalChecks(self).run()
 
     @property
     def _going(self) -> bool:
@@ -299,7 +294,7 @@ class World:
         for agent in self.agents:
             row = AgentRow(
                 agent_id=agent.name,
-                tenant="default",
+                tenant=agent.tenant,
                 name=agent.name,
                 segment="local",
                 certificate_sha256="",

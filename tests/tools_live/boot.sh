@@ -30,16 +30,15 @@ mount -t tmpfs tmpfs dev/shm
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs tmpfs tmp
 mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup 2>/dev/null && mount -t cgroup2 none sys/fs/cgroup
-# Podman keeps its layers where overlay file systems cannot be stacked.
+# Docker and Podman keep their layers where overlay file systems cannot be stacked.
 mkdir -p var/tmp/containers
 mount -t tmpfs tmpfs var/tmp/containers
 mkdir -p run/systemd/system
 echo docker >run/systemd/container
-for unit in systemd-udevd systemd-sysctl systemd-modules-load smartmontools console-getty docker containerd; do
+for unit in systemd-udevd systemd-sysctl systemd-modules-load smartmontools console-getty; do
     ln -sf /dev/null "run/systemd/system/$unit.service"
 done
 ln -sf /dev/null run/systemd/system/getty.target
-ln -sf /dev/null run/systemd/system/docker.socket
 mkdir -p old
 pivot_root . old
 umount -l /old

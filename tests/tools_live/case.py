@@ -11,6 +11,7 @@ Cases stand in ``cases/CATEGORY.yaml``, one list a file::
       undone: "test $(stat -c %a /srv/data/a) = 600"          # and after ``opsctl runs rollback``
       dry_run: true                  # only asked what it would do
       fails: EXIT_CODE               # the error it must end with, instead of completing
+      servers: [lab]                 # fixtures of counterparts/ it needs beside its category's
       counterpart: systemd host      # what answered; left out: what the category has
                                      # "recorded API" says that nothing real did
 """
@@ -30,6 +31,7 @@ CASES = Path(__file__).parent / "cases"
 class Case:
     """One real use of a tool."""
 
+    category: str
     tool: str
     target: str = ""
     inputs: dict[str, Any] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class Case:
     undone: str = ""
     dry_run: bool = False
     fails: str = ""
+    servers: list[str] = field(default_factory=list)
     counterpart: str = ""
     name: str = ""
     """Tells two cases of one tool apart."""
@@ -48,17 +51,18 @@ class Case:
     @property
     def title(self) -> str:
         """Name of the test."""
-        return f"{self.tool}-{self.name}" if self.name else self.tool
+        of_tool = f"{self.category}-{self.tool}"
+        return f"{of_tool}-{self.name}" if self.name else of_tool
 
 
 def cases(category: str) -> list[Case]:
     """Returns the cases of a category; ValueError for a key that does not exist."""
-    known = {item.name for item in fields(Case)}
+    known = {item.name for item in fields(Case)} - {"category"}
     found = []
     for entry in yaml.safe_load((CASES / f"{category}.yaml").read_text()) or []:
         if unknown := set(entry) - known:
             raise ValueError(f"{category}: {entry.get('tool')}: unknown {sorted(unknown)}")
-        found.append(Case(**entry))
+        found.append(Case(category, **entry))
     return found
 
 

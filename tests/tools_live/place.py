@@ -9,10 +9,12 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import yaml
 
 from opsconductor.tool_registry.expressions import evaluate_bool
-from tools_live import lab as labs
+from opsconductor.tool_registry.output_schema import output_schema
+from opsconductor.tool_registry.registry import Registry
 
 if TYPE_CHECKING:
     from helpers.stack import Stack
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tools_live.lab import Lab
 
 CALL_SECONDS = 180.0
+REGISTRY = Registry.load()
 PRINTED = "printed"
 """``${printed}`` in an input is the last word ``before`` printed; ``${NAME}`` is a variable."""
 
@@ -33,28 +36,6 @@ class Place:
     variables: dict[str, str] = field(default_factory=dict)
     """What scripts on this machine and inputs know counterparts by."""
     _credentials: dict[str, Any] = field(default_factory=dict)
-
-    def add_lab(self, lab: Lab) -> None:
-        """Makes the booted host known: as root, as one who may use sudo, as one who may not."""
-        if "lab" in self.hosts:
-            return
-        for name, username in (
-            ("lab", "root"),
-            ("lab-user", "opsadmin"),
-            ("lab-guest", "guest"),
-        ):
-            self.add_login(name, kind="ssh", username=username, private_key_file=str(lab.key))
-            self.add_asset(
-                name,
-                type="linux_server",
-                address=lab.address,
-                connection="ssh",
-                credential=name,
-                host_keys=[lab.host_key],
-                service_manager="systemd",
-            )
-            self.hosts[name] = lab
-        self.variables |= {"LAB_LINK": labs.LINK, "LAB_NETWORK": f"{labs.NETWORK}.0/30"}
 
     def add_login(self, reference: str, **entry: Any) -> None:
         """Adds an entry to the agent's own store of logins."""
@@ -72,7 +53,7 @@ class Place:
 
     def use(self, case: Case) -> dict[str, Any]:
         """Carries a case out, checks all it says, and returns the result document."""
-        printed = self.shell(case, case.before) if case.before else ""
+        printed = self.shell(case.before, case.target) if case.before else ""
         known = {**self.variables, PRINTED: (printed.split() or [""])[-1]}
         inputs = {key: _filled(value, known) for key, value in case.inputs.items()}
         words = [f"{key}={_word(value)}" for key, value in inputs.items()]
@@ -91,6 +72,8 @@ class Place:
             assert step["error"]["code"] == case.fails, told
             return result
         assert result["status"] == "completed", told
+        if step.get("output") is not None:
+            jsonschema.validate(step["output"], output_schema(REGISTRY.get(case.tool)))
         scope = {
             "output": step.get("output") or {},
             "exit_code": step.get("exit_code") or 0,
@@ -98,37 +81,22 @@ class Place:
         }
         assert evaluate_bool(case.expect, scope), f"{case.expect} does not hold: {told}"
         if case.after:
-            self.shell(case, case.after)
+            self.shell(case.after, case.target)
         if case.undone:
             undo = self.stack.opsctl(
                 "runs", "rollback", result["execution_id"], seconds=CALL_SECONDS
             )
             ended = self.stack.wait_for(result["execution_id"], "rolled_back", "rollback_failed")
             assert ended["status"] == "rolled_back", undo.out + undo.err + json.dumps(ended)[-4000:]
-            self.shell(case, case.undone)
+            self.shell(case.undone, case.target)
         return result
 
-    def shell(self, case: Case, script: str) -> str:
-        """Runs a script on the host of a case and returns its output; it must succeed."""
-        lab = self.hosts.get(case.target)
-        remote = ["sh", "-euc", script]
-        if lab is not None:
-            remote = [
-                *(
-                    "ssh",
-                    "-i",
-                    str(lab.key),
-                    "-o",
-                    "StrictHostKeyChecking=no",
-                    "-o",
-                    "BatchMode=yes",
-                ),
-                *("-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
-                *(f"root@{lab.address}", "sh -eu"),
-            ]
+    def shell(self, script: str, target: str = "") -> str:
+        """Runs a script on a host, or here, and returns its output; it must succeed."""
+        lab = self.hosts.get(target)
         done = subprocess.run(
-            remote,
-            input=script if lab is not None else None,
+            ["sh", "-euc", script] if lab is None else lab.ssh("sh -eu"),
+            input=None if lab is None else script,
             env={**os.environ, **self.variables, "PATH": self.stack.environment()["PATH"]},
             check=False,
             capture_output=True,

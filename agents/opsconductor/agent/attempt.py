@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.agent import verify
+from opsconductor.agent import undo_values, verify
 from opsconductor.agent.adoption import Kept
 from opsconductor.agent.calls import Circumstances, Collected
 from opsconductor.agent.execution import Ongoing, Work
@@ -137,6 +137,7 @@ class Attempt(Ongoing):
             now=now,
             starts=shop.journal.starts(order.group),
             last=shop.journal.last_started(order.group),
+            undone=shop.journal.find(order.undoes_attempt_id),
         )
 
     def _prepare(self, verified: verify.Verified) -> PreparedCall:
@@ -253,6 +254,7 @@ class Attempt(Ongoing):
             started=True,
             late="" if verified.read_only else order.late_inputs.decode(),
             supervised=folder is not None,
+            undo_paths=self._undo_paths(verified),
         )
         try:
             await shop.journal.executing(entry)
@@ -263,6 +265,13 @@ class Attempt(Ongoing):
             raise Refusal("DISK_FULL", f"this agent cannot record a start: {exc}") from exc
         failpoints.hit("executing.after_fsync_before_spawn")
         return entry, folder
+
+    def _undo_paths(self, verified: verify.Verified) -> str:
+        """Returns where in the output the values stand that an undo will need, as JSON text."""
+        if verified.read_only or self.order.kind != "forward":
+            return ""
+        wanted = undo_values.paths(verified.body["undo"]["call"])
+        return canonical.dumps(wanted).decode() if wanted else ""
 
     def _keep(
         self, verified: verify.Verified, prepared: PreparedCall, around: Circumstances

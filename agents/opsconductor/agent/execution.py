@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
 
-from opsconductor.agent import ending
+from opsconductor.agent import ending, undo_values
 from opsconductor.agent.calls import Collected, judge
 from opsconductor.agent.executors.base import Outcome, Refused, StepFailure
 from opsconductor.agent.executors.waiting import boottime
@@ -80,12 +80,13 @@ class Ongoing(ABC):
 
     async def _execute(self, work: Work, span: AttemptSpan) -> Report:
         """Carries the call out, or takes it up; returns the journalled end."""
-        read_only = work.entry.read_only
+        read_only, output = work.entry.read_only, None
         late = asyncio.get_running_loop().call_later(
             RUNNING_REPORT_DELAY, self._publish, self.report
         )
         try:
             result = await self._carry_out(work, span)
+            output = result.output
             failure = await self._verification_failure(work, result, span)
             report = ending.ended(self.report, result, failure, work.spool, read_only=read_only)
             report = ending.saying_why(report, self.stopped_by)
@@ -99,7 +100,8 @@ class Ongoing(ABC):
             await ending.sync_output(work.spool)
         report = self._shop.masks.report(replace(report, end_time=self._shop.clock()))
         failpoints.hit("exit.before_append")
-        await self._shop.journal.final(replace(work.entry, report=report))
+        values = undo_values.looked_up(work.entry.undo_paths, output)
+        await self._shop.journal.final(replace(work.entry, report=report, undo_values=values))
         failpoints.hit("exit.after_append_before_report")
         return report
 

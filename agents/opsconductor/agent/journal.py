@@ -52,6 +52,10 @@ class Entry:
     """Late-bound inputs it started with, JSON text; an undo of it takes no others."""
     supervised: bool = False
     """Whether its command runs under a supervisor, which outlives the agent."""
+    undo_paths: str = ""
+    """Where in its output the values stand that its undo needs, JSON text by input."""
+    undo_values: str = ""
+    """Those values, known since it ended, JSON text by input."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the entry as one record."""
@@ -66,6 +70,8 @@ class Entry:
             "started": self.started,
             **({"late": self.late} if self.late else {}),
             **({"supervised": True} if self.supervised else {}),
+            **({"undo_paths": self.undo_paths} if self.undo_paths else {}),
+            **({"undo_values": self.undo_values} if self.undo_values else {}),
         }
 
     @classmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from opsconductor.agent import undo_values
 from opsconductor.agent.approvals import Approvals
 from opsconductor.agent.refusal import Refusal
 from opsconductor.rpc import canonical, ids
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from opsconductor.agent.journal import Entry
     from opsconductor.agent.order import Order
     from opsconductor.agent.policy import Policy
     from opsconductor.agent.report import Report
@@ -90,7 +92,13 @@ class Verified:
 
 
 def verify(
-    order: Order, trust: Trust, *, now: datetime, starts: int, last: Report | None = None
+    order: Order,
+    trust: Trust,
+    *,
+    now: datetime,
+    starts: int,
+    last: Report | None = None,
+    undone: Entry | None = None,
 ) -> Verified:
     """Returns what may be carried out; raises Refusal with the reason otherwise.
 
@@ -100,16 +108,17 @@ def verify(
         now: For validity of approvals.
         starts: Attempts of the same step and kind that have started on this agent before.
         last: The one of them that started last.
+        undone: For an undo: the attempt that is to be undone, as this agent remembers it.
     """
     try:
-        verified = _verified(order, trust, now)
+        verified = _verified(order, trust, now, undone)
         require_allowance(order, verified, starts, last)
         return verified
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise Refusal("MALFORMED", f"step {order.step_id} is not a step body: {exc!r}") from exc
 
 
-def _verified(order: Order, trust: Trust, now: datetime) -> Verified:
+def _verified(order: Order, trust: Trust, now: datetime, undone: Entry | None) -> Verified:
     expected = ids.attempt_id(order.execution_id, order.step_id, order.kind, order.number)
     if order.attempt_id != expected or order.kind not in ("forward", "undo") or order.number < 1:
         raise Refusal("ATTEMPT_ID_MISMATCH", "the attempt's id does not belong to its step")
@@ -117,7 +126,7 @@ def _verified(order: Order, trust: Trust, now: datetime) -> Verified:
     call = _main_call(order, body, trust)
     precheck = _side_call(body["precheck"], "precheck", trust)
     check = _side_call(body["verify"], "verify", trust)
-    undo = _undo_call(order, body, trust)
+    undo = _undo_call(order, body, trust, undone)
     acting = [item for item in (call, undo) if item is not None]
     worst = _worst([str(body["risk"]), *(_assessed(item) for item in acting)])
     approvals = Approvals(order, manifest, trust.signers, now)
@@ -244,6 +253,8 @@ def _side_call(call: dict[str, Any] | None, where: str, trust: Trust) -> Verifie
     """Returns a precheck or verification; these may only ever read."""
     if call is None:
         return None
+    if call.get("late"):
+        raise Refusal("MALFORMED", f"a {where} takes nothing from an output")
     verified = _whole_call(call, trust)
     if _assessed(verified) != "read_only":
         raise Refusal(
@@ -252,22 +263,28 @@ def _side_call(call: dict[str, Any] | None, where: str, trust: Trust) -> Verifie
     return verified
 
 
-def _undo_call(order: Order, body: dict[str, Any], trust: Trust) -> VerifiedCall | None:
+def _undo_call(
+    order: Order, body: dict[str, Any], trust: Trust, undone: Entry | None
+) -> VerifiedCall | None:
+    call = body["undo"]["call"]
     if order.kind != "undo":
+        undo_values.paths(call)
         return None
     strategy = body["undo"]["strategy"]
     if strategy == "state":
         return None
-    if strategy != "call" or body["undo"]["call"] is None:
+    if strategy != "call" or call is None:
         raise Refusal("NO_UNDO", f"step {order.step_id} has no undo an agent could run")
-    return _whole_call(body["undo"]["call"], trust)
+    values = undo_values.of(undone, replace(order, kind="forward").group, call)
+    if not values:
+        return _whole_call(call, trust)
+    merged = {**call, "inputs": {**call["inputs"], **values}}
+    return _whole_call(merged, trust, "UNDO_VALUE_INVALID")
 
 
-def _whole_call(call: dict[str, Any], trust: Trust) -> VerifiedCall:
+def _whole_call(call: dict[str, Any], trust: Trust, code: str = "INPUT_INVALID") -> VerifiedCall:
     tool = _own_tool(call, trust)
-    return _checked_call(
-        tool, call["inputs"], call["target"], call["success"], trust, "INPUT_INVALID"
-    )
+    return _checked_call(tool, call["inputs"], call["target"], call["success"], trust, code)
 
 
 def _own_tool(call: Mapping[str, Any], trust: Trust) -> Tool:

@@ -17,7 +17,6 @@ from grpc_reflection.v1alpha import reflection
 from opsconductor.orchestrator import embedded
 from opsconductor.orchestrator.domain import policy_document
 from opsconductor.orchestrator.domain.policy import DEFAULT_POLICY, EMBEDDED_POLICY, Policy
-from opsconductor.orchestrator.engine.admission import Limits
 from opsconductor.orchestrator.engine.agents import Agents
 from opsconductor.orchestrator.engine.asset_changes import AssetChanges
 from opsconductor.orchestrator.engine.cluster import Cluster
@@ -27,6 +26,7 @@ from opsconductor.orchestrator.engine.enrolment import Enrolment
 from opsconductor.orchestrator.engine.fleet import Fleet
 from opsconductor.orchestrator.engine.history import History
 from opsconductor.orchestrator.engine.inventory import Inventory
+from opsconductor.orchestrator.engine.limits import Limits
 from opsconductor.orchestrator.engine.listeners import Listeners
 from opsconductor.orchestrator.engine.marking import Marking
 from opsconductor.orchestrator.engine.neighbours import Neighbours

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from chaos.evidence import Evidence, Story
+    from chaos.evidence import Evidence, Row, Story
 
 QUORUM = 1
+LATE = 5.0
+"""Seconds after which a person's call may return that let a step start meanwhile."""
 
 
 def authorised(evidence: Evidence) -> Iterator[Violation]:
@@ -40,9 +42,17 @@ def authorised(evidence: Evidence) -> Iterator[Violation]:
         if by_step is None:
             by_step = approvers[story.execution_id] = _approvers(story, signers)
         people = by_step.get("*", set()) | by_step.get(entry["step"], set())
-        if len(people) < QUORUM:
+        if len(people) < QUORUM and not _forgotten(evidence, entry):
             text = f"{entry['step']} started with {len(people)} of {QUORUM} valid signatures"
             yield Violation("I11", text, story.execution_id, entry["wall"])
+
+
+def _forgotten(evidence: Evidence, entry: Row) -> bool:
+    """Tells whether the approval of a start went with the newer state of a restored store."""
+    return evidence.forgotten(entry["wall"]) and any(
+        said["execution"] == entry["execution"] and said["wall"] < entry["wall"] + LATE
+        for said in evidence.happened("approved")
+    )
 
 
 def _approvers(story: Story, signers: Path) -> dict[str, set[str]]:

@@ -19,18 +19,29 @@ TTL_SLACK = 5.0
 def honest_unknown(evidence: Evidence) -> Iterator[Violation]:
     """I7: an unknown change is unknown to its agent too, and waits for a person."""
     known = states_known(evidence)
-    lost = bool(evidence.happened("journal lost") or evidence.happened("agent copied"))
+    lost = bool(evidence.happened("journal lost"))
+    copied = _during_copies(evidence)
     for attempt_id, finish in evidence.finishes.items():
         if not _unknown_change(evidence, finish):
             continue
         states = known.get(attempt_id, set())
-        honest = "unknown" in states or (lost and states <= {"running"})
+        honest = (
+            "unknown" in states
+            or (lost and states <= {"running"})
+            or finish.execution_id in copied  # whichever connected, the other's journal was lost
+        )
         if not honest:
             said = " and ".join(sorted(states)) or "nothing"
             text = f"{attempt_id} is unknown, its agent says {said}"
             yield Violation("I7", text, finish.execution_id)
     for story in evidence.stories.values():
         yield from _waiting_for_people(evidence, story)
+
+
+def _during_copies(evidence: Evidence) -> set[str]:
+    """Returns the executions that ran while an agent and its copy shared one identity."""
+    rounds = {e["round"] for e in evidence.happened("injected") if e["fault"] == "copied_agent"}
+    return {e["execution"] for e in evidence.happened("submitted") if e["round"] in rounds}
 
 
 def _unknown_change(evidence: Evidence, event: Happened) -> bool:

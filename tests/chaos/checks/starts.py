@@ -76,6 +76,8 @@ def granted(evidence: Evidence) -> Iterator[Violation]:
         grant = evidence.grants.get(attempt_id)
         if grant is None and evidence.lost(entry["execution"]):
             continue
+        if grant is None and evidence.forgotten(entry["wall"]) and _recovered(evidence, entry):
+            continue
         if grant is None:
             yield _found("I4", entry, f"{attempt_id} started and was never granted")
             continue
@@ -85,6 +87,13 @@ def granted(evidence: Evidence) -> Iterator[Violation]:
             yield _found("I4", entry, f"{attempt_id} is not derived from its step: {own}")
         if entry["wall"] < grant.time - CLOCKS and not evidence.forgotten(entry["wall"]):
             yield _found("I4", entry, f"{attempt_id} started before its grant")
+
+
+def _recovered(evidence: Evidence, entry: Row) -> bool:
+    """Tells whether an agent's journal brought back what a restored store had forgotten."""
+    story = evidence.stories.get(entry["execution"])
+    found = story.of("attempt_recovered") if story else ()
+    return any(event.body["attempt_id"] == entry["attempt"] for event in found)
 
 
 def no_false_success(evidence: Evidence) -> Iterator[Violation]:

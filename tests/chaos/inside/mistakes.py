@@ -91,12 +91,19 @@ def m6_acknowledged_first(module: ModuleType) -> None:
 
 
 def m7_blind_orchestrator(module: ModuleType) -> None:
-    """The orchestrator does not mind that agents have seen later sessions than it gave out."""
+    """The orchestrator does not mind that agents have seen later sessions than it gave out.
+
+    Nor does it mind what it has itself noted beside the store, which is the second defence.
+    """
 
     async def evidence(*_: Any, **__: Any) -> str:
         return ""
 
+    async def enter(*_: Any, **__: Any) -> None:
+        return None
+
     _replace(module.Restoring, "evidence", evidence)
+    _replace(module.Restoring, "enter", enter)
 
 
 def m8_reassigned(module: ModuleType) -> None:

@@ -12,8 +12,9 @@ from helpers.plans import look, restart
 from opsconductor.orchestrator.domain import commands
 from opsconductor.orchestrator.domain.place import place
 from opsconductor.orchestrator.engine import memory
-from opsconductor.orchestrator.engine.admission import LATEST, SOONEST, Limits
+from opsconductor.orchestrator.engine.admission import LATEST, SOONEST
 from opsconductor.orchestrator.engine.fleet import Fleet
+from opsconductor.orchestrator.engine.limits import Limits
 from opsconductor.orchestrator.engine.submission import Submissions
 from opsconductor.rpc.errors import InvalidArgument, QueueFull
 
@@ -85,7 +86,7 @@ async def test_steps_that_wait_are_limited_too(house: House) -> None:
     limited(house, waiting_steps=3)
     house.hang_up()
     await house.submit(look("a"), look("b"), mode="parallel")
-    with pytest.raises(QueueFull, match="2 steps of tenant default wait, 3 are allowed"):
+    with pytest.raises(QueueFull, match="2 steps wait for tenant default, 3 are allowed"):
         await house.submit(look("a"), look("b"), mode="parallel")
     assert await count(house) == 1
     await house.submit(look("a"))
@@ -264,3 +265,52 @@ async def test_many_that_wait_for_an_absent_agent_do_not_slow_the_others(house: 
         run = await house.submit(look("a", segment="local"))
         await house.live(run, "a")
     assert max(looked_at) == 1
+
+
+async def test_a_segment_an_agent_and_a_target_have_queues_of_their_own(house: House) -> None:
+    for name in ("a2", "a3"):
+        await house.enrol(name)
+        await house.connect(name)
+        house.member(name).segment = "dmz"
+        house.hang_up(name)
+    house.hang_up()
+    here, there = look("a", segment="local"), look("a", segment="dmz")
+    limited(house, segment_waiting_steps=2)
+    for step in (here, here, there):
+        await house.submit(step)
+    with pytest.raises(QueueFull, match="2 steps wait for segment local, 2 are allowed"):
+        await house.submit(here)
+    await house.submit(there)
+    # Two agents serve the other segment, so neither has what waits there to itself.
+    limited(house, agent_waiting_steps=2)
+    with pytest.raises(QueueFull, match="2 steps wait for agent a1, 2 are allowed"):
+        await house.submit(here)
+    await house.submit(there)
+    limited(house, target_waiting_steps=2)
+    for step in (restart("a"), restart("b"), restart("c", target="10.0.0.9", segment="local")):
+        await house.submit(step)
+    with pytest.raises(QueueFull, match="2 steps wait for target web-01, 2 are allowed"):
+        await house.submit(restart("a"))
+    assert await count(house) == 8
+
+
+async def test_a_plan_that_is_alone_in_a_queue_is_taken_however_large(house: House) -> None:
+    house.hang_up()
+    limited(house, waiting_steps=1, agent_waiting_steps=1)
+    await house.submit(look("a"), look("b"), mode="parallel")
+    with pytest.raises(QueueFull):
+        await house.submit(look("a"))
+
+
+async def test_what_no_longer_waits_makes_room_in_every_queue(house: House) -> None:
+    house.hang_up()
+    limited(house, agent_waiting_steps=1, target_waiting_steps=1)
+    first = await house.submit(restart("a"))
+    with pytest.raises(QueueFull):
+        await house.submit(restart("b"))
+    await house.connect("a1")
+    await house.live(first, "a")
+    assert list(house.engine.waiting.demands("default")) == []
+    assert house.engine.waiting.at_target("default", "web-01") == 0
+    await house.submit(restart("b"))
+    assert house.engine.waiting.at_target("default", "web-01") == 1

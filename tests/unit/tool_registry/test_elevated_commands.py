@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from opsconductor.tool_registry.loader import ToolDefinitionInvalid
 from opsconductor.tool_registry.registry import Registry
 from opsconductor.tool_registry.render import command_line, render
 from opsconductor.tool_registry.rendered import ArgvCommand, ScriptCommand
@@ -46,6 +47,23 @@ def test_a_script_can_be_elevated() -> None:
 def test_other_tools_show_no_sudo(registry: Registry) -> None:
     rendered = render(registry.get("check_disk_space"), {"path": "/"}, None)
     assert not command_line(rendered).startswith("sudo")
+
+
+def test_only_the_named_cases_of_a_tool_are_elevated(registry: Registry) -> None:
+    tool = registry.get("restart_service")
+    own = {"name": "web-01", "service_manager": "command", "service_command": "/usr/local/bin/ctl"}
+    for target, elevated in (({**own, "service_manager": "systemd"}, True), (own, False)):
+        rendered = render(tool, {"service": "shop"}, target)
+        assert command_line(rendered).startswith("sudo -n -- ") is elevated
+
+
+def test_an_elevated_case_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    document = yaml.safe_load((tools_root() / "linux" / "restart_service.yaml").read_text())
+    document["execution"]["elevate"] = ["upstart"]
+    (tmp_path / "restart_service.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(ToolDefinitionInvalid) as refused:
+        Registry.load([tmp_path])
+    assert "execution.elevate" in {fault.field.split(": ")[-1] for fault in refused.value.faults}
 
 
 def test_the_digest_covers_the_elevation(registry: Registry, tmp_path: Path) -> None:

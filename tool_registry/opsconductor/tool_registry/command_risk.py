@@ -199,6 +199,7 @@ _RULES = re.compile(
 )
 """Where writing decides who may log in, what starts, or which programs run."""
 _RECURSIVE = re.compile(r"-[^-]*[rRd]|--(?:r|d)")
+_DEV = re.compile(r"/{0,2}dev/")
 _DEVICE = re.compile(r"(?:/dev|/sys/kernel/debug)/(?!null\Z|zero\Z|urandom\Z)")
 
 
@@ -230,13 +231,14 @@ def judge_argv(argv: Any) -> Judgement:
 
 def is_secret_path(text: str) -> bool:
     """Returns whether a path is one where keys and passwords are kept."""
-    return _SECRET.search(text) is not None or _SECRET.search(posixpath.normpath(text)) is not None
+    return any(_SECRET.search(f"/{path}") for path in (text, posixpath.normpath(text)))
 
 
 def judge_written_path(path: str, *, appended: bool) -> Judgement:
     """Returns the risk of writing a file: what was in it is gone, unless it is added to."""
     normal = posixpath.normpath(path)
-    if is_secret_path(normal) or _RULES.search(normal) or normal.startswith("/dev/"):
+    # What a relative name means is not known, so it counts from the root too.
+    if is_secret_path(normal) or _RULES.search(f"/{normal.lstrip('/')}") or _DEV.match(normal):
         return Judgement("destructive", f"writing {path[:120]} decides who may do what")
     if appended:
         return Judgement("modify", f"adds to {path[:120]}")
@@ -257,8 +259,10 @@ def program_name(word: str) -> str | None:
 
 
 def _reading(program: str, arguments: list[str]) -> Judgement:
-    if program == "printf" and arguments[:1] and arguments[0].startswith("-v"):
+    if program == "printf" and arguments[:1] and arguments[0].startswith(("-v", "${{")):
         return Judgement("destructive", "printf -v sets a variable of the shell")
+    if program == "printenv" or (program == "ps" and _asks_environment(arguments)):
+        return Judgement("modify", f"{program} would show variables, secrets included")
     if program in ("echo", "printf", "true", "false"):
         return Judgement("read_only", f"{program} only prints")
     if program.endswith("grep") and any(_RECURSIVE.match(word) for word in arguments):
@@ -271,6 +275,15 @@ def _reading(program: str, arguments: list[str]) -> Judgement:
     if any("${{" in word for word in arguments):
         return Judgement("modify", f"{program} only reads, but what it reads is not known yet")
     return Judgement("read_only", f"{program} only reads")
+
+
+def _asks_environment(arguments: list[str]) -> bool:
+    """Returns whether ps gets a group of old-style switches with ``e`` in it."""
+    before = ["", *arguments]
+    return any(
+        re.fullmatch(r"[A-Za-z]*e[A-Za-z]*", word) and not re.fullmatch(r"-[a-zA-Z]|--\w+", option)
+        for option, word in zip(before, arguments, strict=False)
+    )
 
 
 def _problem(reads: _Reads, arguments: list[str]) -> str:

@@ -13,5 +13,6 @@ from opsconductor.tool_registry.references import Path as Path
 from opsconductor.tool_registry.references import Reference as Reference
 from opsconductor.tool_registry.references import interpolate as interpolate
 from opsconductor.tool_registry.references import look_up as look_up
+from opsconductor.tool_registry.references import output_paths as output_paths
 from opsconductor.tool_registry.references import reference_text as reference_text
 from opsconductor.tool_registry.references import references as references

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from opsconductor.tool_registry.command_risk import Judgement, judge_argv, program_name
-from opsconductor.tool_registry.shell_risk import changes_what_runs, judge_script
+from opsconductor.tool_registry.shell_risk import judge_script
+from opsconductor.tool_registry.shell_traps import changes_what_runs
 
 _SHELLS = frozenset({"sh", "bash", "dash"})
 _MOST_WRAPPERS = 4
@@ -24,7 +25,7 @@ def judge_command(argv: Any, depth: int = 0) -> Judgement:
     if inner is None:
         return judge_argv(argv)
     if isinstance(inner, str):
-        return judge_shell("bash", inner, depth + 1)
+        return judge_shell(_interpreter(argv[0]), inner, depth + 1)
     judged = judge_command(inner, depth + 1)
     if program_name(argv[0]) in ("sudo", "runuser") and judged.risk_class == "read_only":
         return Judgement("read_only", f"{judged.reason}, as root")
@@ -62,6 +63,11 @@ def _inner(argv: list[str]) -> list[str] | str | None:
             return _after_variables(words)
         case _:
             return None
+
+
+def _interpreter(word: str) -> str:
+    """Returns how the grammar reads a shell: bash's own syntax counts in bash only."""
+    return "bash" if program_name(word) == "bash" else "sh"
 
 
 def _script(words: list[str]) -> str | None:

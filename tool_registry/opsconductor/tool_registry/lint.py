@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 from opsconductor.rpc.errors import Fault
 from opsconductor.tool_registry.call_risk import judge_rendered
 from opsconductor.tool_registry.dry_run_risk import assess_dry_run
-from opsconductor.tool_registry.expressions import ExpressionError, check_expression, references
+from opsconductor.tool_registry.expressions import (
+    ExpressionError,
+    check_expression,
+    output_paths,
+    references,
+)
 from opsconductor.tool_registry.formats import FORMATS
 from opsconductor.tool_registry.inputs import check_inputs
 from opsconductor.tool_registry.lint_dry_run import lint_dry_run
+from opsconductor.tool_registry.lint_output import lint_output
 from opsconductor.tool_registry.lint_template import lint_templates
 from opsconductor.tool_registry.render import HttpRequest, RenderError, as_data, render
 from opsconductor.tool_registry.risk import ORDER, assess
@@ -51,6 +57,7 @@ def lint_tool(tool: Tool) -> list[Fault]:
         *lint_dry_run(tool),
         *_lint_execution(tool),
         *_lint_texts(tool),
+        *lint_output(tool),
         *(fault for example in tool.examples for fault in _lint_example(tool, example)),
     ]
 
@@ -124,6 +131,9 @@ def _lint_effects(tool: Tool) -> Iterator[Fault]:
         yield _fault("capture", "nothing", "what strategy state restores")
     if tool.risk_from is not None and tool.risk_from.parameter not in tool.properties:
         yield _fault("risk_from.parameter", tool.risk_from.parameter, "a parameter")
+    scripted = tool.risk_from is not None and tool.risk_from.parser == "script"
+    if scripted and "script" not in tool.command:
+        yield _fault("risk_from.parser", "script", "a command that is a script of the caller")
     if tool.retry is not None and tool.retry["max_attempts"] > 1 and not _may_repeat(tool):
         yield _fault(
             "retry", "attempts of a tool that is not idempotent", "on: [unreachable, throttled]"
@@ -153,6 +163,9 @@ def _lint_execution(tool: Tool) -> Iterator[Fault]:
                 yield _fault(path, ", ".join(case), f"{' or '.join(sorted(carried))}")
         if "by" in template and template["default"] not in template["cases"]:
             yield _fault(f"{path}.default", template["default"], "one of the cases")
+    cases = {name for _, template in sections for name in template.get("cases", ())}
+    for name in sorted(tool.elevated_cases - cases):
+        yield _fault("execution.elevate", name, "sudo, or cases of its commands")
     if tool.timeout.total_seconds() < 1 or tool.timeout.total_seconds() > 86_400:
         yield _fault("timeout", str(tool.timeout), "1s to 24h")
 
@@ -176,7 +189,11 @@ def _lint_texts(tool: Tool) -> Iterator[Fault]:
         if tool.properties.get(name, {}).get("type") not in ("integer", "number", "array"):
             yield _fault("estimate.per", name, "a parameter that is a number or list")
     yield from _lint_references(tool.summary, {"inputs", "output", "target"}, "summary")
-    yield from _lint_references(tool.undo.inputs, {"inputs", "target"}, "undo.inputs")
+    yield from _lint_references(tool.undo.inputs, {"inputs", "target", "output"}, "undo.inputs")
+    try:
+        output_paths(tool.undo.inputs)
+    except ExpressionError as exc:
+        yield _fault("undo.inputs", str(exc), "${{ output.path }}")
 
 
 def _lint_success(success: Success, path: str) -> Iterator[Fault]:

@@ -134,8 +134,7 @@ class _Template:
             if key in script:
                 yield from self._known(script[key])
         if "body" not in script:
-            if self._tool.annotations.read_only or not self._tool.annotations.destructive:
-                yield self._fault("a script given by the caller", "annotations.destructive: true")
+            yield from self._given_script(script)
             yield from self._argv(script.get("args", []), options_ended=True)
             return
         if script["interpreter"] == "cmd":
@@ -145,6 +144,18 @@ class _Template:
         if script["interpreter"] != "python3":
             yield from self._shell(script["body"])
         yield from self._argv(script.get("args", []), options_ended=True)
+
+    def _given_script(self, script: Mapping[str, Any]) -> Iterator[Fault]:
+        annotations, source = self._tool.annotations, self._tool.risk_from
+        if annotations.read_only or not annotations.destructive:
+            yield self._fault("a script given by the caller", "annotations.destructive: true")
+        judged = ("script", script["body_from"], script["interpreter_from"])
+        found = source and (source.parser, source.parameter, source.interpreter)
+        if source is not None and found != judged:
+            wanted = f"parameter: {judged[1]}, interpreter: {judged[2]}"
+            yield self._fault(
+                "risk_from of another text", f"risk_from: {{parser: script, {wanted}}}"
+            )
 
     def _powershell(self, script: Mapping[str, Any]) -> Iterator[Fault]:
         for key in ("body_from", "parameters_from"):

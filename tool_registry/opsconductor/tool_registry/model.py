@@ -128,8 +128,6 @@ class Tool:
     """host, device, url, … or none when a step may not name a target."""
     elevate: bool
     """Whether it needs the rights of root: run through sudo unless it has them."""
-    elevated_cases: frozenset[str]
-    """Cases of its commands that need them, where not all do."""
     parameters: Mapping[str, Any]
     """JSON Schema of the inputs."""
     annotations: Annotations
@@ -154,6 +152,8 @@ class Tool:
     """``sha256:…`` of the canonical definition."""
     source: bytes
     """The file as written."""
+    elevated_cases: frozenset[str] = frozenset()
+    """Cases of its commands that need the rights of root, where not all do."""
 
     @property
     def properties(self) -> Mapping[str, Mapping[str, Any]]:

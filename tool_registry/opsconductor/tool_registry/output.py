@@ -84,7 +84,18 @@ def _parse(spec: Mapping[str, Any], stdout: bytes, stderr: bytes) -> dict[str, A
 def _check(value: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     if not schema:
         return
-    open_schema = {"additionalProperties": True, **schema}
-    fault = next(iter(check_object(value, open_schema, "output")), None)
+    fault = next(iter(check_object(value, _opened(schema), "output")), None)
     if fault is not None:
         raise OutputUnparsable(str(fault))
+
+
+def _opened(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a schema that allows fields it does not name: new versions of programs tell more."""
+    opened = {"additionalProperties": True, **schema}
+    properties = schema.get("properties")
+    if properties:
+        opened["properties"] = {name: _opened(each) for name, each in properties.items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            opened[key] = _opened(schema[key])
+    return opened

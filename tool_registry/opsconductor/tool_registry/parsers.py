@@ -214,7 +214,7 @@ def bounded(
     kept: list[Any] = []
     size = 0
     for item in reversed(items) if last else items:
-        size += _size(item) + 1
+        size += _size(item) + 2
         if size > room or len(kept) == MAX_ITEMS:
             left = kept[::-1] if last else kept
             return {name: left, "truncated": True, "total_count": len(items)}

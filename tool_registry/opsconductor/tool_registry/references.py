@@ -71,6 +71,25 @@ def _member(value: Any, part: str | int, walked: str) -> Any:
     raise ExpressionError(f"{walked} has no {_segment_text(part).lstrip('.')}")
 
 
+def output_paths(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the inputs that are a value of a step's output, each as ``${{ output.path }}``.
+
+    Raises:
+        ExpressionError: An input holds more than one such path, or anything beside it.
+    """
+    found = {}
+    for name, value in inputs.items():
+        reached = sorted(references(value), key=str)
+        if not any(root == "output" for root, _ in reached):
+            continue
+        path = f"${{{{ {reference_text(reached[0])} }}}}"
+        alone = isinstance(value, str) and len(reached) == 1 and bool(reached[0][1])
+        if not alone or interpolate(value, {}, keep=("output",)) != path:
+            raise ExpressionError(f"{name} has to be one path into the output, nothing beside it")
+        found[name] = path
+    return found
+
+
 def reference_text(reference: Reference) -> str:
     """Returns a reference as it is written."""
     root, path = reference

@@ -7,10 +7,12 @@ off), so that hiding a name hides nothing; what only the shell knows (variables,
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.tool_registry.command_risk import Judgement, judge_written_path
+from opsconductor.tool_registry.shell_traps import judge_test, trap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,13 +72,12 @@ _HARMLESS = frozenset(
         "array",
     ]
 )
-_DANGEROUS_VARIABLES = re.compile(
-    r"(?:PATH|IFS|ENV|BASH_ENV|SHELLOPTS|BASHOPTS|PS4|PROMPT_COMMAND|EDITOR|VISUAL|PAGER|LD_\w+|"
-    r"PYTHON\w*|PERL\w*|RUBY\w*|NODE_\w+|GIT_\w+|HOME|CDPATH|\w*PAGER|\w*_OPTS|\w*FUNC\w*)"
+_BUILTINS_THAT_ONLY_STEER = frozenset(["shift", "break", "continue", "exit", "return", ":"])
+_SET_OPTIONS = re.compile(r"[-+][eux]+|[-+]?(?:[eux]*o) (?:errexit|nounset|xtrace|pipefail)")
+_PLACES = re.compile(
+    r"/(?:srv|opt|tmp|data|mnt|media|var/(?:log|tmp|lib|www)|home/[^/]+/[^/.][^/]*)(?:/[^/]+)*"
 )
-_BUILTINS_THAT_ONLY_STEER = frozenset(
-    ["set", "shift", "break", "continue", "exit", "return", "wait", ":", "[", "cd", "local"]
-)
+"""Where relative names mean files of no special kind."""
 
 
 def judge_script(interpreter: str, body: Any, judge: Callable[[list[str]], Judgement]) -> Judgement:
@@ -88,26 +89,41 @@ def judge_script(interpreter: str, body: Any, judge: Callable[[list[str]], Judge
         return Judgement("destructive", f"{interpreter} can do anything; its text is not read")
     if not isinstance(body, str) or "${{" in body:
         return Judgement("destructive", "the script is not known yet")
+    if problem := _unreadable(body):
+        return Judgement("destructive", problem)
+    try:
+        return _worst(body, _Reader(judge, interpreter))
+    except RecursionError:
+        return Judgement("destructive", "the script is nested too deeply to be read")
+
+
+def _unreadable(body: str) -> str:
+    """Returns why a script is not even parsed; empty where it is."""
     if len(body) > MAX_SCRIPT:
-        return Judgement("destructive", "the script is too long to be read")
+        return "the script is too long to be read"
     if any(ord(character) < 32 and character not in "\t\n" for character in body):
-        return Judgement("destructive", "the script holds control characters")
+        return "the script holds control characters"
+    if any("\ud800" <= character <= "\udfff" for character in body):
+        return "the script is no text"
     # An unquoted here-document expands commands, which the grammar keeps as plain text.
-    if re.search(r"<<-?\s*[^\s'\"\\<]", body) and re.search(r"\$\(|`", body):
-        return Judgement("destructive", "a here-document of the script may run commands")
+    if re.search(r"<<-?\s*[^\s'\"\\<]", body) and re.search(r"\$[({\[]|`", body):
+        return "a here-document of the script may run commands"
+    return ""
+
+
+def _worst(body: str, reader: _Reader) -> Judgement:
     root = _parser().parse(body.encode()).root_node
     if root.has_error:
         return Judgement("destructive", "the script cannot be parsed")
     worst = Judgement("read_only", "the script only reads")
-    for found in _Reader(judge).judged(root):
+    for found in reader.judged(root):
         if _ORDER[found.risk_class] > _ORDER[worst.risk_class]:
             worst = found
+    if reader.strayed and worst.risk_class == "read_only":
+        return Judgement("modify", f"{reader.strayed}, so which files are read is not known")
+    if reader.strayed:
+        return Judgement("destructive", f"{worst.reason}, after {reader.strayed}")
     return worst
-
-
-def changes_what_runs(variable: str) -> bool:
-    """Returns whether setting an environment variable can change which programs run, and how."""
-    return _DANGEROUS_VARIABLES.fullmatch(variable) is not None
 
 
 def _parser() -> Any:
@@ -146,27 +162,23 @@ _READ_ELSEWHERE = frozenset(
 class _Reader:
     """Walks through the parts of one script."""
 
-    def __init__(self, judge: Callable[[list[str]], Judgement]) -> None:
+    def __init__(self, judge: Callable[[list[str]], Judgement], interpreter: str) -> None:
         self._judge = judge
+        self._interpreter = interpreter
+        self.strayed = ""
+        """A change of folder after which relative names may mean anything; empty without one."""
 
     def judged(self, node: Node) -> Iterator[Judgement]:
         """Yields what each part of a script may do."""
         kind = node.type
-        if kind == "command":
+        if (found := trap(node, self._interpreter)) is not None:
+            yield found
+        elif kind == "command":
             yield self._command(node)
         elif kind == "file_redirect":
             yield self._redirect(node)
-        elif kind in ("variable_assignment", "variable_assignments"):
-            yield from _assignment(node)
-        elif kind == "declaration_command":
-            yield from _declaration(node)
-        elif kind == "raw_string" and re.search(r"\$\(|`", (node.text or b"").decode()):
-            # Arithmetic and array subscripts run such text long after the quotes are gone.
-            yield Judgement("destructive", "quoted text of the script may be run later")
-        elif kind in ("function_definition", "unset_command", "coproc_statement"):
-            yield Judgement(
-                "destructive", f"{kind.replace('_', ' ')} can change what later words mean"
-            )
+        elif kind == "declaration_command" and not node.named_children:
+            yield Judgement("modify", "shows every variable, secrets included")
         elif kind == "expansion" and any(child.type == "=" for child in node.children):
             yield Judgement("modify", "an expansion assigns a variable")
         elif kind not in _TRANSPARENT | _HARMLESS | _READ_ELSEWHERE and node.is_named:
@@ -185,7 +197,33 @@ class _Reader:
             return Judgement("destructive", f"which program runs is not known: {text[:80]}")
         if program in _BUILTINS_THAT_ONLY_STEER:
             return Judgement("read_only", f"{program} steers the script itself")
-        return self._judge(words)
+        return self._builtin(node, program, words[1:]) or self._judge(words)
+
+    def _builtin(self, node: Node, program: str, words: list[str]) -> Judgement | None:
+        """Judges what the shell itself carries out; None for programs."""
+        match program:
+            case "[" | "test":
+                operands = words[:-1] if program == "[" else words
+                split = any(
+                    child.type in ("simple_expansion", "expansion", "command_substitution")
+                    for child in node.named_children
+                )
+                return judge_test(operands, unknown=UNKNOWN, split=split)
+            case "set":
+                return _judge_set(words)
+            case "cd":
+                if not (words and all(_PLACES.fullmatch(posixpath.normpath(w)) for w in words)):
+                    self.strayed = f"cd {' '.join(words)[:60]}"
+                return Judgement("read_only", "cd steers the script itself")
+            case "read":
+                names = words[1:] if words[:1] == ["-r"] else words
+                plain = all(re.fullmatch(r"[a-z_]\w*", name) for name in names)
+                return Judgement("read_only" if plain else "destructive", "read sets variables")
+            case "wait":
+                plain = all(re.fullmatch(r"\d+|%\d+", word) for word in words)
+                return Judgement("read_only" if plain else "destructive", "wait can set a variable")
+            case _:
+                return None
 
     def _redirect(self, node: Node) -> Judgement:
         text = (node.text or b"").decode("utf-8", "replace")
@@ -241,13 +279,14 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
-def _assignment(node: Node) -> Iterator[Judgement]:
-    name = (node.text or b"").decode("utf-8", "replace").split("=", 1)[0].rstrip("+")
-    if _DANGEROUS_VARIABLES.fullmatch(name):
-        yield Judgement("destructive", f"{name} changes which programs run, and how")
-
-
-def _declaration(node: Node) -> Iterator[Judgement]:
-    text = (node.text or b"").decode("utf-8", "replace")
-    if not re.match(r"(?:export|readonly|local)\b", text):
-        yield Judgement("destructive", f"{text[:60]} can change what later words mean")
+def _judge_set(words: list[str]) -> Judgement:
+    """Judges ``set``: its plain switches and ``set -- WORDS`` steer, alone it shows everything."""
+    if not words:
+        return Judgement("modify", "shows every variable, secrets included")
+    switches = words[: words.index("--")] if "--" in words else words
+    rest = " ".join(switches)
+    if not rest or re.fullmatch(
+        rf"(?:{_SET_OPTIONS.pattern})(?: (?:{_SET_OPTIONS.pattern}))*", rest
+    ):
+        return Judgement("read_only", "set steers the script itself")
+    return Judgement("destructive", f"set {rest[:60]} can change what later words mean")

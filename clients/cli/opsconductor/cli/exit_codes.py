@@ -51,6 +51,7 @@ BY_REASON: Final[Mapping[str, int]] = {
     "EXPIRED": REJECTED,
     "SUPERSEDED": REJECTED,
     "NO_AGENT": UNREACHABLE,
+    "QUEUE_FULL": UNREACHABLE,
 }
 """Exit code of an error by its reason."""
 
@@ -61,7 +62,7 @@ def of_status(status: str) -> int:
 
 
 def of_error(error: OpsConductorError) -> int:
-    """Returns the exit code of an error; a server that cannot be reached gives 4."""
+    """Returns the exit code of an error; a server that cannot be reached, or is full, gives 4."""
     if error.reason in BY_REASON:
         return BY_REASON[error.reason]
     return UNREACHABLE if error.code == "UNAVAILABLE" else FAILED

@@ -17,7 +17,11 @@ from opsconductor.orchestrator.domain.execution import (
 )
 from opsconductor.orchestrator.domain.fold import apply
 from opsconductor.orchestrator.domain.judging import judge_forward
-from opsconductor.orchestrator.domain.recovering import take_recovered
+from opsconductor.orchestrator.domain.recovering import (
+    before_the_end,
+    take_recovered,
+    undos_begun,
+)
 from opsconductor.orchestrator.domain.states import (
     ApprovalState,
     AttemptState,
@@ -173,6 +177,8 @@ def _judge_attempts(state: Execution, now: datetime) -> Events:
 def _cancel(state: Execution, now: datetime) -> Events:
     if state.state is not ExecutionState.CANCELLING or _live(state):
         return ()
+    if begun := before_the_end(state):
+        return begun
     unverified = [
         step.step_id
         for step in state.steps.values()
@@ -184,6 +190,7 @@ def _cancel(state: Execution, now: datetime) -> Events:
         if attempt.kind == UNDO
         and attempt.state in (AttemptState.UNKNOWN, AttemptState.CANCEL_UNVERIFIED)
     ]
+    unverified += [f"the undo of {step_id}" for step_id in undos_begun(state)]
     ended = (*_skip_rest(state), *rolling_back.give_up(state))
     if unverified:
         reason = f"{state.reason}; what {', '.join(unverified)} left behind could not be verified"
@@ -214,6 +221,8 @@ def _stop(state: Execution, now: datetime) -> Events:
         return ()
     if _live(state):
         return ()
+    if begun := before_the_end(state):
+        return begun
     mode = state.compiled.on_failure
     skipped = _skip_rest(state)
     final = _final_state(state)

@@ -12,11 +12,11 @@ from opsconductor.orchestrator.domain.segments import NO_SEGMENTS, SegmentsMap
 from opsconductor.orchestrator.domain.targets import check_target, resolve_target
 from opsconductor.tool_registry import expressions
 from opsconductor.tool_registry.dry_run_risk import assess_dry_run
-from opsconductor.tool_registry.inputs import check_inputs
+from opsconductor.tool_registry.inputs import check_inputs, is_constrained
 from opsconductor.tool_registry.risk import CallRisk, assess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from opsconductor.orchestrator.domain.findings import Findings
     from opsconductor.orchestrator.domain.plan import Plan, Step, ToolCall
@@ -98,7 +98,11 @@ class Binder:
             )
             return None
         try:
-            inputs = expressions.interpolate(dict(declared.inputs), undone.scope)
+            late = expressions.output_paths(declared.inputs)
+            inputs = {
+                name: late.get(name) or expressions.interpolate(value, undone.scope)
+                for name, value in declared.inputs.items()
+            }
         except expressions.ExpressionError as exc:
             self.findings.fault(
                 "UNDO_NOT_SUPPORTED",
@@ -108,9 +112,25 @@ class Binder:
                 expected="an undo of the step's own",
             )
             return None
-        typed, faults = check_inputs(tool, inputs)
+        typed, faults = check_inputs(tool, inputs, late=late)
         self.findings.adopt(faults, f"{path}.undo", step_id)
-        return None if faults else BoundCall(tool, typed, _fitting(tool, undone.target))
+        if faults or not self._limited(tool, late, f"{path}.undo", step_id):
+            return None
+        target = _fitting(tool, undone.target)
+        return BoundCall(tool, typed, target, dict.fromkeys(sorted(late), ()))
+
+    def _limited(self, tool: Tool, late: Collection[str], path: str, step_id: str) -> bool:
+        """Refuses an undo that would take any text at all from what its step put out."""
+        free = [name for name in late if not is_constrained(tool.properties.get(name, {}))]
+        for name in free:
+            self.findings.fault(
+                "LATE_BOUND_UNCONSTRAINED",
+                path,
+                step=step_id,
+                found=f"{name} of {tool.name} takes any text",
+                expected="a parameter limited by enum, pattern, format or to a number",
+            )
+        return not free
 
     def dry_run_of(self, call: BoundCall, path: str, step_id: str) -> BoundCall | None:
         """Returns what only tells what a call would do; None where its tool has no such thing."""

@@ -86,7 +86,8 @@ def _what(call: BoundCall) -> Json:
 def _call(call: BoundCall | None) -> Json | None:
     if call is None:
         return None
-    return {**_what(call), "success": call.success, "risk": call.risk.risk_class}
+    said = {**_what(call), "success": call.success, "risk": call.risk.risk_class}
+    return {**said, "late": sorted(call.late)} if call.late else said
 
 
 def _retry(retry: Retry) -> Json:

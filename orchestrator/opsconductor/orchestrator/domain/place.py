@@ -54,6 +54,8 @@ class ReadyStep:
     """(key, holders allowed) it must hold while it runs."""
     refuses: bool = False
     """Whether it would rather fail than wait for a lock."""
+    target: str = ""
+    """What it runs on; empty for the agent's own host."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,10 @@ def _undo(state: Execution, step: CompiledStep) -> ReadyStep:
     undo = step.body["undo"]
     if undo["strategy"] == "call":
         call = {**step.body, **undo["call"]}
-        demand = demand_of({**call, "segment": _segment(undo["call"]) or step.body["segment"]})
+        # What the undo takes from the step's output is known to the agent that saw it.
+        seen_by = _captured_by(state, step.step_id) if undo["call"].get("late") else ""
+        segment = _segment(undo["call"]) or step.body["segment"]
+        demand = demand_of({**call, "segment": segment}, seen_by)
     else:
         demand = demand_of(step.body, _captured_by(state, step.step_id))
     return _ready(state, step, UNDO, demand)
@@ -275,6 +280,7 @@ def _ready(state: Execution, step: CompiledStep, kind: str, demand: Demand) -> R
         running=sum(1 for _ in state.live_attempts()),
         locks=locks_of(state.tenant, step, kind),
         refuses=kind == FORWARD and fails_on_conflict(step),
+        target=step.target_name,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain.execution import FORWARD, UNDO
 from opsconductor.orchestrator.domain.place import ready_steps
+from opsconductor.orchestrator.domain.states import StepState
 from opsconductor.rpc import ids
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.domain.execution import Execution
 
 _RUNNING = "running"
+_NOT_STARTED = (StepState.PENDING, StepState.QUEUED, StepState.APPROVAL_REQUIRED)
 _NUMBERS_AHEAD = 64
 """So many attempts of one step may have been forgotten; agents count them from 1."""
 
@@ -37,18 +40,44 @@ def take_recovered(state: Execution, now: datetime) -> tuple[ev.Event, ...]:
     return ()
 
 
+def before_the_end(state: Execution) -> tuple[ev.Event, ...]:
+    """Returns what an agent has begun of a step that would be given up as not started.
+
+    The last attempt of a step is the one that may still run; where it does, it is live from here
+    on, and is waited for or taken back as any other.
+    """
+    for step in state.compiled.steps if state.recovered else ():
+        stands = state.steps[step.step_id].state
+        if stands not in _NOT_STARTED:
+            continue
+        begun = [item for item in _uncounted(state, step.step_id, FORWARD) if item.started]
+        if begun:
+            queued = () if stands is StepState.QUEUED else (ev.StepQueued(step.step_id),)
+            return (*queued, *_events(state, begun[-1]))
+    return ()
+
+
+def undos_begun(state: Execution) -> list[str]:
+    """Returns the steps whose undo an agent has begun without this record's knowing how it went."""
+    return [
+        step_id
+        for step_id in state.steps
+        if any(item.started for item in _uncounted(state, step_id, UNDO))
+    ]
+
+
 def _forgotten(state: Execution, step_id: str, kind: str) -> ev.AttemptRecovered | None:
     """Returns the first attempt of a step that was recovered and has not counted yet."""
-    return min(
-        (
-            item
-            for item in state.recovered.values()
-            if (item.step_id, item.kind) == (step_id, kind)
-            and item.attempt_id not in state.attempts
-        ),
-        key=lambda item: item.number,
-        default=None,
+    return next(iter(_uncounted(state, step_id, kind)), None)
+
+
+def _uncounted(state: Execution, step_id: str, kind: str) -> list[ev.AttemptRecovered]:
+    found = (
+        item
+        for item in state.recovered.values()
+        if (item.step_id, item.kind) == (step_id, kind) and item.attempt_id not in state.attempts
     )
+    return sorted(found, key=lambda item: item.number)
 
 
 def _events(state: Execution, found: ev.AttemptRecovered) -> tuple[ev.Event, ...]:

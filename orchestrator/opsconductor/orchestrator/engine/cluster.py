@@ -10,7 +10,6 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.engine.reach import better_placed
 from opsconductor.orchestrator.store.rows import SessionRow
 from opsconductor.orchestrator.store.sharing import (
     ClaimExecutions,
@@ -145,8 +144,8 @@ class Cluster:
         lapsed = not replica.may_act()
         replica.renewed(asked)
         if lapsed:
-            for execution_id in self._engine.moving():
-                self._engine.look_again(execution_id)
+            for state in list(self._engine.open_states()):
+                self._engine.look_again(state.execution_id)
 
     async def _start_anew(self) -> None:
         """Forgets what others have taken over; agents connect again, under new epochs."""
@@ -226,16 +225,15 @@ class Cluster:
         """Hands to others what only they can go on with, since they talk with its agents."""
         if not any(m.session is None and m.elsewhere for m in self._fleet.members()):
             return
-        now = self._clock()
-        states = list(self._engine.open_states())
+        names = list(self._engine.moving())
         # Not all at once where thousands wait: the next looks get to the rest.
-        self._considered %= max(len(states), 1)
-        turn = states[self._considered :][:CONSIDERED_AT_ONCE]
+        self._considered %= max(len(names), 1)
+        turn = names[self._considered :][:CONSIDERED_AT_ONCE]
         self._considered += CONSIDERED_AT_ONCE
-        for state in turn:
-            if to := better_placed(state, self._fleet, now):
-                LOG.info("execution %s goes to orchestrator %s", state.execution_id, to)
-                await self._engine.pass_on(state.execution_id, to)
+        for execution_id in turn:
+            if to := self._engine.better_placed(execution_id):
+                LOG.info("execution %s goes to orchestrator %s", execution_id, to)
+                await self._engine.pass_on(execution_id, to)
 
     def _heard(self, news: News) -> None:
         for execution_id in news.executions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.states import ExecutionState
 from opsconductor.orchestrator.engine.assignments import assignment
 from opsconductor.rpc.failpoints import hit
@@ -49,6 +50,13 @@ class Dispatch:
         for attempt in state.live_attempts():
             if attempt.attempt_id not in told:
                 self.send(state, attempt)
+
+
+def takes_back(state: Execution, event: ev.Event) -> bool:
+    """Tells whether agents have to be told to end what they do after an event."""
+    if isinstance(event, ev.AttemptGranted):  # found in a journal
+        return ending(state)
+    return isinstance(event, ev.CancelRequested | ev.PlanTimedOut)
 
 
 def ending(state: Execution) -> bool:

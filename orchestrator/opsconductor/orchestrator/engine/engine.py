@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.advance import next_deadline
 from opsconductor.orchestrator.domain.fold import fold
+from opsconductor.orchestrator.engine import reach
 from opsconductor.orchestrator.engine.actor import Actor, Change
-from opsconductor.orchestrator.engine.dispatch import Dispatch
+from opsconductor.orchestrator.engine.dispatch import Dispatch, takes_back
 from opsconductor.orchestrator.engine.doubts import Doubts
 from opsconductor.orchestrator.engine.granting import Granting
 from opsconductor.orchestrator.engine.memory import Memory
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 RETRY_AFTER_STORE_ERROR = 1.0  # seconds
-OTHERS_FIRST = 0.3  # seconds
 RACES = 20
 """How often a move is decided anew because others were faster, before its caller is told."""
 
@@ -80,6 +80,7 @@ class Engine:
         """What else is done when the store went back in time, told why."""
         self._trouble = Trouble(LOG)
         self._work = Work()
+        self.after_others = self._work.after_others
         self._doubts = Doubts(self._work, self._memory, self._go_on, self.went_back)
         self._starts = Starts(store, self, self._memory, self._work, clock)
         self._turns = Turns(
@@ -165,8 +166,10 @@ class Engine:
 
     def moves(self, execution_id: str) -> bool:
         """Tells whether it is this orchestrator that grants and sends for an execution."""
-        actor = self._memory.moving.get(execution_id)
-        return not self._replica.shared or (actor is not None and self._moves_now(actor))
+        if actor := self._memory.moving.get(execution_id):
+            return self._moves_now(actor)
+        resting = execution_id in self._memory.resting and self._replica.may_act()
+        return resting or not self._replica.shared
 
     def waiting_reason(self, execution_id: str, step_id: str) -> str:
         """Returns why a ready step has no agent yet; empty when it is not waiting."""
@@ -187,24 +190,22 @@ class Engine:
 
     def moving(self) -> Mapping[str, int]:
         """Returns the last written event of each execution that this orchestrator moves."""
-        return {
-            execution_id: actor.written.last_seq if actor.written else 0
-            for execution_id, actor in self._memory.moving.items()
-        }
+        return self._memory.written()
 
     def look_again(self, execution_id: str) -> None:
         """Reads on where others may have written, and moves on from there."""
         self._listeners.notify(execution_id)
         if actor := self._memory.moving.get(execution_id):
             actor.doubtful = True
+        if execution_id in self._memory.moving or execution_id in self._memory.resting:
             self._work.start(self.advance(execution_id))
 
-    def after_others(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Does what the orchestrator that moves an execution was asked to do as well, a bit later.
-
-        Both at once would only stand in each other's way.
-        """
-        self._work.start_in(OTHERS_FIRST, work)
+    def better_placed(self, execution_id: str) -> str:
+        """Returns the orchestrator that can go on with an execution that this one cannot."""
+        if actor := self._memory.moving.get(execution_id):
+            return reach.better_placed(actor.state, self._fleet, self._clock())
+        queue = self.waiting.of(execution_id)
+        return reach.closer_to(queue.tenant, queue.steps, self._fleet)
 
     async def take_over(self, execution_id: str) -> None:
         """Goes on with an execution that the store says is this orchestrator's now."""
@@ -217,14 +218,15 @@ class Engine:
 
     async def pass_on(self, execution_id: str, to: str) -> None:
         """Hands an execution to another orchestrator, whole."""
-        actor = self._memory.moving.get(execution_id)
-        if actor is not None:
+        if actor := await self._memory.moved(execution_id):
             await self._work.to_its_end(self._pass_on(actor, to))
 
     def drop_all(self) -> None:
         """Stops moving whatever it moves: others do."""
         for actor in list(self._memory.moving.values()):
             self._let_go(actor)
+        while self._memory.resting:
+            self.waiting.put(self._memory.resting.popitem()[0])
 
     def went_back(self, reason: str) -> None:
         """Forgets what is in memory: the store has lost some of it, though it had confirmed it."""
@@ -349,7 +351,7 @@ class Engine:
         if mine:
             self._adopt(change.actor, now)
         for item in change.recorded:
-            if mine and isinstance(item.event, ev.CancelRequested | ev.PlanTimedOut):
+            if mine and takes_back(state, item.event):
                 self._dispatch.cancel(state)
             elif isinstance(item.event, ev.ExecutionFinished):
                 self._on_finished(state)
@@ -369,8 +371,7 @@ class Engine:
         if deadline and deadline != actor.timer:
             actor.timer = deadline
             self._timers.put(deadline, actor.state.execution_id)
-        if not self._replica.shared:
-            self._memory.rest(actor)
+        self._memory.rest(actor)
 
     def _let_go(self, actor: Actor) -> None:
         self._granting.let_go(actor.state)

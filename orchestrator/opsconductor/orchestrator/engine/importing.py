@@ -63,6 +63,11 @@ class Importing:
         ]
         if rows:  # so that later reports and output find their execution
             await self._store.commit(*rows)
+        if not state.open and member.session is not None:
+            for row in rows:  # it ended here without knowing of them
+                if row.row.state == AttemptState.RUNNING:
+                    reason = f"the execution is {state.state}"
+                    member.session.cancel(row.row.attempt_id, reason)
 
 
 def recovered_end(state: Execution, report: Report) -> tuple[ev.Event, ...]:

@@ -29,8 +29,9 @@ class Memory:
         self._store = store
         self.moving: dict[str, Actor] = {}
         """Open executions that this orchestrator moves."""
-        self.resting: set[str] = set()
-        """Further ones, of which nothing is in memory until something happens to them."""
+        self.resting: dict[str, int] = {}
+        """Further ones, each with its last written event: of them nothing else is in memory until
+        something happens to them."""
         self._others: WeakValueDictionary[str, Actor] = WeakValueDictionary()
         self._ended: deque[Actor] = deque(maxlen=ENDED_KEPT)
         self._attempts: dict[str, str] = {}
@@ -57,36 +58,50 @@ class Memory:
 
     async def expect(self, members: Iterable[Member]) -> set[str]:
         """Notes what is open; returns what agents are at, whose places and locks count first."""
-        self.resting.update(await self._store.open_executions())
+        self.resting.update(dict.fromkeys(await self._store.open_executions(), 0))
         rows = [await self._store.attempts_open_for(member.agent_id) for member in members]
-        return {row.execution_id for found in rows for row in found} & self.resting
+        return {row.execution_id for found in rows for row in found} & self.resting.keys()
 
     async def moved(self, execution_id: str) -> Actor | None:
         """Returns an execution if this orchestrator moves it."""
         if actor := self.moving.get(execution_id):
             return actor
-        return await self.find(execution_id) if execution_id in self.resting else None
+        if execution_id not in self.resting:
+            return None
+        actor = await self.find(execution_id)
+        # Others may have taken it over while it rested: that has to be seen and acted upon.
+        actor.doubtful = actor.doubtful or self._store.shared
+        return actor
+
+    def written(self) -> dict[str, int]:
+        """Returns the last written event of each execution that this orchestrator moves."""
+        return self.resting | {
+            execution_id: actor.written.last_seq if actor.written else 0
+            for execution_id, actor in self.moving.items()
+        }
 
     def keep(self, actor: Actor) -> None:
         """Keeps an execution that this orchestrator moves."""
         self.moving[actor.state.execution_id] = actor
-        self.resting.discard(actor.state.execution_id)
+        self.resting.pop(actor.state.execution_id, None)
         for attempt in actor.state.live_attempts():
             self._attempts[attempt.attempt_id] = actor.state.execution_id
 
     def rest(self, actor: Actor) -> None:
         """Keeps of an execution that only waits no more than its name, where there are many."""
         state = actor.state
-        if len(self.moving) <= IDLE_KEPT or actor.unwritten or any(state.live_attempts()):
+        if len(self.moving) <= IDLE_KEPT or actor.unwritten or actor.untold:
+            return
+        if state.recovered or any(state.live_attempts()):
             return
         del self.moving[state.execution_id]
-        self.resting.add(state.execution_id)
+        self.resting[state.execution_id] = state.last_seq
         self._others[state.execution_id] = actor  # whoever uses it just now shares its lock
 
     def let_go(self, actor: Actor) -> None:
         """Keeps an execution only as long as somebody uses it, or a while when it has ended."""
         state = actor.state
-        self.resting.discard(state.execution_id)
+        self.resting.pop(state.execution_id, None)
         self.moving.pop(state.execution_id, None)
         self._others[state.execution_id] = actor
         if not state.open:

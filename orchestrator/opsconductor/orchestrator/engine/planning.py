@@ -59,6 +59,11 @@ class Planner:
         return self._policy
 
     @property
+    def fleet(self) -> Fleet:
+        """The agents."""
+        return self._fleet
+
+    @property
     def registry(self) -> Registry:
         """The tools."""
         return self._registry

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.place import ReadyStep
     from opsconductor.orchestrator.engine.fleet import Fleet, Member
 
 
@@ -22,7 +23,17 @@ def better_placed(state: Execution, fleet: Fleet, now: datetime) -> str:
 
     Empty while everything that has to be said can be said from here, or nowhere.
     """
-    wanted = [*_to_be_told(state, fleet), *_to_be_asked(state, fleet, now)]
+    steps = ready_steps(state, now)
+    return _most([*_to_be_told(state, fleet), *_to_be_asked(state.tenant, steps, fleet)])
+
+
+def closer_to(tenant: str, steps: Iterable[ReadyStep], fleet: Fleet) -> str:
+    """Returns the orchestrator that can ask somebody to run some steps, if only others can."""
+    return _most(_to_be_asked(tenant, steps, fleet))
+
+
+def _most(wanted: Iterable[Member]) -> str:
+    """Returns the orchestrator that talks with most of some agents; empty when none does."""
     votes = Counter(
         replica_id
         for member in wanted
@@ -42,10 +53,10 @@ def _to_be_told(state: Execution, fleet: Fleet) -> Iterable[Member]:
             yield member
 
 
-def _to_be_asked(state: Execution, fleet: Fleet, now: datetime) -> Iterable[Member]:
+def _to_be_asked(tenant: str, steps: Iterable[ReadyStep], fleet: Fleet) -> Iterable[Member]:
     """Returns the agents for steps that nobody who is connected here could run."""
-    members = [m for m in fleet.members() if m.tenant == state.tenant and not m.quarantined]
-    for step in ready_steps(state, now):
+    members = [m for m in fleet.members() if m.tenant == tenant and not m.quarantined]
+    for step in steps:
         fitting = [member for member in members if able(step.demand, member.view())]
         if not any(member.session is not None for member in fitting):
             yield from fitting

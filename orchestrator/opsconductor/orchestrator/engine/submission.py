@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.engine.admission import Admission, Limits
+from opsconductor.orchestrator.engine.admission import Admission
+from opsconductor.orchestrator.engine.limits import Limits
 from opsconductor.rpc import canonical, ids
 from opsconductor.rpc.errors import (
     NotFound,
@@ -70,7 +71,7 @@ class Submissions:
         self._planner = planner
         self._engine = engine
         self._clock = clock
-        self._admission = Admission(store, engine, clock, limits or Limits())
+        self._admission = Admission(store, engine, planner.fleet, clock, limits or Limits())
 
     async def submit(self, submission: Submission) -> Accepted:
         """Starts an execution; the same request id gives the first one again.
@@ -98,7 +99,7 @@ class Submissions:
     async def _start(self, submission: Submission, fingerprint: str) -> Accepted:
         judged = await self._planner.judge(submission.source, submission.tenant)
         self._planner.require_agents(judged.compiled, submission.tenant)
-        await self._admission.admit(submission.tenant, len(judged.compiled.steps))
+        await self._admission.admit(submission.tenant, judged.compiled.steps)
         trace_id, parent = _trace(submission.traceparent)
         event = ev.Submitted(
             execution_id=ids.mint("exec", self._clock()),

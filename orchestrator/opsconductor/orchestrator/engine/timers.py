@@ -17,10 +17,15 @@ class Timers:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._queue: list[tuple[datetime, str]] = []
+        self._known: set[tuple[datetime, str]] = set()
         self._wake = asyncio.Event()
 
     def put(self, time: datetime, execution_id: str) -> None:
         """Adds a time; one that has passed comes up at once."""
+        # An execution that was out of memory meanwhile asks again for what it has asked for.
+        if (time, execution_id) in self._known:
+            return
+        self._known.add((time, execution_id))
         heapq.heappush(self._queue, (time, execution_id))
         self._wake.set()
 
@@ -32,7 +37,9 @@ class Timers:
             if self._queue:
                 wait = (self._queue[0][0] - self._clock()).total_seconds()
                 if wait <= 0:
-                    return heapq.heappop(self._queue)[1]
+                    first = heapq.heappop(self._queue)
+                    self._known.discard(first)
+                    return first[1]
             try:
                 async with asyncio.timeout(wait):
                     await self._wake.wait()

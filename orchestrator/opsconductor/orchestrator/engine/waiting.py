@@ -41,6 +41,14 @@ class Queue:
     """Whether one of them waits only because others come first."""
 
 
+@dataclass(slots=True)
+class Waited:
+    """How many steps wait that want the same of an agent."""
+
+    demand: Demand
+    steps: int = 0
+
+
 _NOTHING = Queue()
 
 
@@ -54,6 +62,8 @@ class Waiting:
     def __init__(self) -> None:
         self._queues: dict[str, Queue] = {}
         self._steps: Counter[str] = Counter()
+        self._targets: Counter[tuple[str, str]] = Counter()
+        self._demands: dict[tuple[str, tuple[object, ...]], Waited] = {}
         self._kinds: defaultdict[str, dict[Kind, dict[str, list[ReadyStep]]]] = defaultdict(dict)
 
     def __bool__(self) -> bool:
@@ -72,6 +82,14 @@ class Waiting:
         """Returns how many steps of a tenant wait."""
         return self._steps[tenant]
 
+    def at_target(self, tenant: str, target: str) -> int:
+        """Returns how many steps wait to run on a target."""
+        return self._targets[tenant, target]
+
+    def demands(self, tenant: str) -> Iterator[Waited]:
+        """Yields what a tenant's steps wait for and how many do; it differs in little."""
+        return (item for (owner, _), item in self._demands.items() if owner == tenant)
+
     def of(self, execution_id: str) -> Queue:
         """Returns what waits of an execution."""
         return self._queues.get(execution_id, _NOTHING)
@@ -89,6 +107,7 @@ class Waiting:
         """Replaces what waits of an execution; by nothing, if nothing is given."""
         if before := self._queues.pop(execution_id, None):
             self._steps[before.tenant] -= len(before.steps)
+            self._count(before, -1)
             kinds = self._kinds[before.tenant]
             for kind in {_kind(item) for item in before.steps}:
                 del kinds[kind][execution_id]
@@ -98,9 +117,22 @@ class Waiting:
             return
         self._queues[execution_id] = queue
         self._steps[queue.tenant] += len(queue.steps)
+        self._count(queue, 1)
         for item in queue.steps:
             same = self._kinds[queue.tenant].setdefault(_kind(item), {})
             same.setdefault(execution_id, []).append(item)
+
+    def _count(self, queue: Queue, sign: int) -> None:
+        for step in queue.steps:
+            at = (queue.tenant, step.target)
+            self._targets[at] += sign
+            if not self._targets[at]:
+                del self._targets[at]
+            key = (queue.tenant, _wants(step.demand))
+            waited = self._demands.setdefault(key, Waited(step.demand))
+            waited.steps += sign
+            if not waited.steps:
+                del self._demands[key]
 
     def next_turns(self, fleet: Fleet, now: datetime) -> dict[str, set[str]]:
         """Returns the steps that would get an agent now by execution, most urgent first."""
@@ -139,12 +171,14 @@ def _places(demand: Demand, fleet: Iterable[AgentView], rooms: Rooms) -> Iterato
 
 
 def _kind(step: ReadyStep) -> Kind:
-    demand = step.demand
-    wants = (
+    return Kind(step.priority, _wants(step.demand), step.locks, step.refuses)
+
+
+def _wants(demand: Demand) -> tuple[object, ...]:
+    return (
         *(demand.location, demand.method, demand.connection, demand.segment),
         *(demand.agent_id, demand.tool, *sorted(demand.labels.items())),
     )
-    return Kind(step.priority, wants, step.locks, step.refuses)
 
 
 def _first(refused: Iterable[tuple[ReadyStep, str]]) -> Iterator[ReadyStep]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = 3.0  # seconds
+OTHERS_FIRST = 0.3  # seconds
 
 
 class Trouble:
@@ -62,6 +63,13 @@ class Work:
     def start_in(self, seconds: float, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Starts a task after a while."""
         asyncio.get_running_loop().call_later(seconds, lambda: self.start(work()))
+
+    def after_others(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Does what the orchestrator that moves an execution was asked to do as well, a bit later.
+
+        Both at once would only stand in each other's way.
+        """
+        self.start_in(OTHERS_FIRST, work)
 
     def start_once_in(
         self, seconds: float, name: str, work: Callable[[], Coroutine[None, None, None]]

@@ -55,7 +55,7 @@ def look(connection: Connection, replica_id: str) -> Look:
     mine = (
         select(leases.c.execution_id, executions.c.last_seq)
         .join(executions, executions.c.execution_id == leases.c.execution_id)
-        .where(leases.c.replica_id == replica_id)
+        .where(leases.c.replica_id == replica_id, executions.c.open)
     )
     return Look(
         replicas=tuple(ReplicaRow(*row) for row in connection.execute(_REPLICAS)),

@@ -56,6 +56,7 @@ _OWNERS = (
     # Whoever takes an execution over waits until what was fenced is written.
     .with_for_update()
 )
+_DROP_LEASES = delete(leases).where(leases.c.execution_id.in_(bindparam("ids", expanding=True)))
 _FREE = delete(holds).where(holds.c.attempt_id.in_(bindparam("ids", expanding=True)))
 _HELD = select(holds.c.lock_key, holds.c.slot, holds.c.attempt_id).where(
     holds.c.lock_key.in_(bindparam("keys", expanding=True))
@@ -70,6 +71,15 @@ class Guards:
         self._fences: dict[str, str] = {}
         self._freed: list[str] = []
         self._wanted: list[sharing.TakeHold] = []
+        self._leases: dict[str, str] = {}
+
+    def lease(self, op: sharing.TakeLease | sharing.DropLease) -> None:
+        """Gives an execution to a replica, or to nobody; the last word counts.
+
+        Not before the execution's own row is written: between an end that is not and a lease that
+        is gone, a claim in the same transaction would find an execution that nobody moves.
+        """
+        self._leases[op.execution_id] = getattr(op, "replica_id", "")
 
     def fence(self, op: sharing.Fence) -> None:
         """Asks that a replica moves an execution."""
@@ -92,6 +102,19 @@ class Guards:
             self._freed = []
         if self._wanted:
             self._take_all()
+        if self._leases:
+            self._write_leases()
+
+    def _write_leases(self) -> None:
+        names = {key: {"execution_id": key, "replica_id": self._leases[key]} for key in self._leases}
+        # By key: writers that meet in the same rows then wait for each other in one order.
+        taken = [names[key] for key in sorted(names) if names[key]["replica_id"]]
+        dropped = sorted(key for key in names if not names[key]["replica_id"])
+        if taken:
+            self._connection.execute(_TAKE_LEASE, taken)
+        if dropped:
+            self._connection.execute(_DROP_LEASES, {"ids": dropped})
+        self._leases = {}
 
     def _check_fences(self) -> None:
         found = self._connection.execute(_OWNERS, {"ids": list(self._fences)})
@@ -153,15 +176,6 @@ def _claim(connection: Connection, op: sharing.ClaimExecutions) -> tuple[str, ..
     return tuple(sorted(found.scalars()))
 
 
-def _take_lease(connection: Connection, op: sharing.TakeLease) -> None:
-    names = {"execution_id": op.execution_id, "replica_id": op.replica_id}
-    connection.execute(_TAKE_LEASE, names)
-
-
-def _drop_lease(connection: Connection, op: sharing.DropLease) -> None:
-    connection.execute(delete(leases).where(leases.c.execution_id == op.execution_id))
-
-
 def _pass_lease(connection: Connection, op: sharing.PassLease) -> bool:
     names = {"execution_id": op.execution_id, "replica_id": op.replica_id, "to": op.to}
     return connection.execute(_PASS_LEASE, names).rowcount > 0
@@ -203,8 +217,6 @@ AT_ONCE: Mapping[type, Callable[[Connection, Any], Any]] = {
     sharing.RenewReplica: _renew,
     sharing.LeaveReplicas: _leave,
     sharing.ClaimExecutions: _claim,
-    sharing.TakeLease: _take_lease,
-    sharing.DropLease: _drop_lease,
     sharing.PassLease: _pass_lease,
     sharing.PutSessions: _put_sessions,
 }

@@ -1,4 +1,4 @@
-"""SNMP tools against a real snmpd, by version 2c and version 3."""
+"""A real snmpd, by version 2c and version 3."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers import snmp
-from tools_live.case import Case, cases
+from helpers.snmp import AUTH_PASSWORD, COMMUNITY, PRIVACY_PASSWORD, USER
 
 if TYPE_CHECKING:
     from helpers.servers import Server
@@ -15,29 +14,24 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def devices(place: Place, snmpd: Server) -> Place:
+def snmp(place: Place, snmpd: Server) -> Place:
     """The product with one device, known by either version."""
     place.add_login(
-        "device-v2", kind="snmp", hosts=["127.0.0.1"], version="2c", community=snmp.COMMUNITY
+        "device-v2", kind="snmp", hosts=["127.0.0.1"], version="2c", community=COMMUNITY
     )
     place.add_login(
         "device-v3",
         kind="snmp",
         hosts=["127.0.0.1"],
         version="3",
-        username=snmp.USER,
+        username=USER,
         auth_protocol="sha",
-        auth_password=snmp.AUTH_PASSWORD,
+        auth_password=AUTH_PASSWORD,
         privacy_protocol="aes",
-        privacy_password=snmp.PRIVACY_PASSWORD,
+        privacy_password=PRIVACY_PASSWORD,
     )
     for name in ("device-v2", "device-v3"):
         place.add_asset(
             name, type="network_device", address="127.0.0.1", port=snmpd.port, credential=name
         )
     return place
-
-
-@pytest.mark.parametrize("case", cases("snmp"), ids=lambda case: case.title)
-def test_an_snmp_tool_does_what_it_says(case: Case, devices: Place) -> None:
-    devices.use(case)

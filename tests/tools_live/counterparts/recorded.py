@@ -30,13 +30,7 @@ ANSWERS: dict[tuple[str, str], Any] = {
         "number_of_nodes": 3,
         "unassigned_shards": 0,
     },
-    ("GET", "/api/services"): {"data": ["web", "shop"], "total": 2, "limit": 0, "errors": None},
-    ("GET", "/api/traces"): {
-        "data": [{"traceID": "c1e5a1f0", "spans": [{"operationName": "GET /"}]}],
-        "errors": None,
-    },
     ("GET", "/api/v2/traces"): [[{"traceId": "c1e5a1f0", "id": "1", "name": "get /"}]],
-    ("GET", "/api/queues"): [{"name": "mail", "messages": 2, "consumers": 1, "state": "running"}],
     ("GET", "/api/plugins.json"): {
         "plugins": [{"plugin_id": "out_es", "type": "elasticsearch", "retry_count": 0}]
     },

@@ -1,4 +1,4 @@
-"""Messages to a real mail server with TLS and a login, and to receivers of webhooks."""
+"""A real mail server with TLS and a login, and receivers of webhooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.receivers import mail_server, receiver, self_signed
-from tools_live.case import Case, cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +66,7 @@ def receiving(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def people(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def communication(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The product with a mail server and a webhook of each kind."""
     folder = tmp_path_factory.mktemp("outbox")
     with receiving(folder) as found:
@@ -86,8 +85,3 @@ def people(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         for channel in CHANNELS:
             place.add_login(channel, kind="webhook", url=found[channel].url)
         yield place
-
-
-@pytest.mark.parametrize("case", cases("communication"), ids=lambda case: case.title)
-def test_a_message_arrives_as_it_was_given(case: Case, people: Place) -> None:
-    people.use(case)

@@ -1,4 +1,4 @@
-"""Asset tools against the inventory of the running orchestrator."""
+"""The inventory of the running orchestrator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers.embedded_context import OPSCTL
-from tools_live.case import Case, cases
 
 if TYPE_CHECKING:
     from tools_live.place import Place
@@ -20,7 +19,7 @@ OFFICE = [
 
 
 @pytest.fixture(scope="session")
-def inventory(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def asset(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The product with a file of two printers, which each case imports anew."""
     office = tmp_path_factory.mktemp("office") / "assets.json"
     office.write_text(json.dumps({"assets": OFFICE}))
@@ -31,8 +30,3 @@ def inventory(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
         OPSCONDUCTOR_CONTEXT=environment["OPSCONDUCTOR_CONTEXT"],
     )
     return place
-
-
-@pytest.mark.parametrize("case", cases("asset"), ids=lambda case: case.title)
-def test_an_asset_tool_does_what_it_says(case: Case, inventory: Place) -> None:
-    inventory.use(case)

@@ -1,4 +1,4 @@
-"""Database tools against a real PostgreSQL, MariaDB and Redis, and a SQLite file."""
+"""A real PostgreSQL, MariaDB and Redis, and a SQLite file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers.servers import MARIADB_ADMIN, Server
-from tools_live.case import Case, cases
 
 if TYPE_CHECKING:
     from helpers.postgres import Cluster
@@ -22,7 +21,7 @@ INSERT INTO orders VALUES (1, 'new'), (2, 'new'), (3, 'paid');
 
 
 @pytest.fixture(scope="session")
-def databases(
+def database(
     place: Place,
     postgres: Cluster,
     mariadb: Server,
@@ -41,8 +40,8 @@ def databases(
         DUMPS=str(folder),
         SQLITE=str(folder / "shop.db"),
     )
-    place.shell(Case("setup"), f'$MARIADB <<"X"\n{SHOP}X\n')
-    place.shell(Case("setup"), "$REDIS mset session:1 one session:2 two; $REDIS lpush queue a b")
+    place.shell(f'$MARIADB <<"X"\n{SHOP}X\n')
+    place.shell("$REDIS mset session:1 one session:2 two; $REDIS lpush queue a b")
     with sqlite3.connect(folder / "shop.db") as file:
         file.executescript(SHOP)
     file.close()
@@ -80,8 +79,3 @@ def _add_postgres(place: Place, postgres: Cluster) -> None:
         port=postgres.port,
         credential="postgres",
     )
-
-
-@pytest.mark.parametrize("case", cases("database"), ids=lambda case: case.title)
-def test_a_database_tool_does_what_it_says(case: Case, databases: Place) -> None:
-    databases.use(case)

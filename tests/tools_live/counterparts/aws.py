@@ -1,4 +1,4 @@
-"""AWS tools against moto, which keeps instances, snapshots, buckets and the rest in memory."""
+"""AWS as moto plays it: instances, snapshots, buckets and the rest are kept in memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from tools_live.case import Case, cases
 
 if TYPE_CHECKING:
     from helpers.servers import Server
@@ -103,8 +101,3 @@ def _add_function(functions: Any, accounts: Any, endpoint: str) -> None:
         Handler="main.handler",
         Code={"ZipFile": code.getvalue()},
     )
-
-
-@pytest.mark.parametrize("case", cases("cloud"), ids=lambda case: case.title)
-def test_a_cloud_tool_does_what_it_says(case: Case, cloud: Place) -> None:
-    cloud.use(case)

@@ -1,4 +1,4 @@
-"""VAPIX tools against a camera with a digest login; it is ours, and keeps what it is told."""
+"""A VAPIX camera with a digest login; it is ours, and keeps what it is told."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools_live.camera import FullCamera
-from tools_live.case import Case, cases
+from tools_live.counterparts.camera import FullCamera
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def cameras(place: Place) -> Iterator[Place]:
+def vapix(place: Place) -> Iterator[Place]:
     """The product with one camera."""
     camera = FullCamera("ops", "camera-password")
     place.add_login(
@@ -38,8 +37,3 @@ def cameras(place: Place) -> Iterator[Place]:
     place.variables["CAMERA"] = f"curl -sg --digest -u ops:camera-password {camera.url}/axis-cgi"
     yield place
     camera.stop()
-
-
-@pytest.mark.parametrize("case", cases("vapix"), ids=lambda case: case.title)
-def test_a_vapix_tool_does_what_it_says(case: Case, cameras: Place) -> None:
-    cameras.use(case)

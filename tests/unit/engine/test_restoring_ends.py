@@ -1,0 +1,112 @@
+"""What a restored store has forgotten is not passed over where an execution ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.backups import Backup, confirm_but, remember
+from helpers.plans import restart
+from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.engine.messages import Report
+from opsconductor.rpc import ids
+from opsconductor.rpc.errors import StoreRegressed
+
+if TYPE_CHECKING:
+    from helpers.engines import House, Line
+    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.engine.messages import Remembered
+
+WEB = "10.0.0.9"
+
+
+async def _forgotten(backup: Backup) -> tuple[House, Execution]:
+    """Returns a run of a step after another, of which the restored store knows no attempt."""
+    house = backup.house
+    for name in ("a1", "a2"):
+        house.hang_up(name)
+    steps = (restart("a", target=WEB), restart("b", target=WEB, needs=["a"]))
+    run = await house.submit(*steps, mode="graph")
+    with pytest.raises(StoreRegressed):
+        await house.connect("a1", incarnation="newer")
+    await confirm_but(house, "a2")
+    return house, run
+
+
+async def _hand_over(house: House, *journal: Remembered) -> Line:
+    reports = [item.report for item in journal if item.report.state == "running"]
+    return await house.connect(
+        "a1", *reports, last_session_epoch=9, incarnation="newer", journal=journal
+    )
+
+
+async def _cancel(house: House, run: Execution) -> None:
+    await house.engine.command(
+        run.execution_id, lambda state, _: commands.cancel(state, "olga", "stop")
+    )
+
+
+async def _end(house: House, attempt_id: str, state: str) -> None:
+    end = Report(attempt_id, state, "possible", session_epoch=1)
+    await house.agents.report(house.member(), end)
+
+
+async def test_a_cancel_takes_back_what_still_runs_of_a_step_whose_turn_has_not_come(
+    backup: Backup,
+) -> None:
+    house, run = await _forgotten(backup)
+    first = remember(run, "a", "running", effects="possible")
+    later = remember(run, "b", "running", effects="possible")
+    line = await _hand_over(house, first, later)
+    await house.live(run, "a")
+    await _cancel(house, run)
+    assert first.report.attempt_id in line.cancelled
+    await _end(house, first.report.attempt_id, "cancelled")
+    state = await house.state(run)
+    assert state.state == "cancelling"
+    assert state.steps["b"].state == "running"
+    assert later.report.attempt_id in line.cancelled
+    await _end(house, later.report.attempt_id, "cancelled")
+    state = await house.state(run)
+    assert state.state == "cancelled"
+    assert state.steps["b"].state == "cancelled"
+
+
+async def test_what_runs_where_the_run_was_cancelled_before_the_journal_came_is_taken_back(
+    backup: Backup,
+) -> None:
+    house, run = await _forgotten(backup)
+    await _cancel(house, run)
+    assert (await house.state(run)).state == "cancelled"
+    running = remember(run, "a", "running", effects="possible")
+    line = await _hand_over(house, running)
+    assert line.cancelled == [running.report.attempt_id]
+    assert (await house.state(run)).steps["a"].effects == "possible"
+
+
+async def test_what_an_agent_has_done_is_not_called_not_started_where_another_step_failed(
+    backup: Backup,
+) -> None:
+    house, run = await _forgotten(backup)
+    first = remember(run, "a", "running", effects="possible")
+    done = remember(run, "b", "completed")
+    await _hand_over(house, first, done)
+    await house.live(run, "a")
+    await _end(house, first.report.attempt_id, "failed")
+    state = await house.state(run)
+    assert state.state == "failed"
+    assert state.steps["b"].state == "completed"
+
+
+async def test_a_cancel_says_of_an_undo_it_had_forgotten_that_it_is_not_verified(
+    backup: Backup,
+) -> None:
+    house, run = await _forgotten(backup)
+    undo = remember(run, "a", "running", effects="possible", kind="undo")
+    assert undo.report.attempt_id == ids.attempt_id(run.execution_id, "a", "undo", 1)
+    await _hand_over(house, remember(run, "a", "completed"), undo)
+    await _cancel(house, run)
+    state = await house.state(run)
+    assert state.state == "cancel_unverified"
+    assert "the undo of a" in state.reason
