@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PARTIES = ("agent", "orchestrator")
+SEEN_AFTER = 1
+"""Seconds after which a process sees a shift; to look each time would make everything slow."""
 HINT = "no libfaketime: apt-get install faketime"
 
 
@@ -36,7 +38,7 @@ class Clock:
         return {
             "LD_PRELOAD": str(self.library),
             "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": str(SEEN_AFTER),
             # Else durations jump as well, which no clock of a machine does.
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chaos import cables
-from chaos.clocks import PARTIES
+from chaos.clocks import PARTIES, SEEN_AFTER
 from chaos.disks import filled, restore_store, save_store
 from chaos.plans import KINDS
 from chaos.service import wait_until
@@ -137,8 +137,9 @@ def _jump(world: World, random: Random, parties: Sequence[str]) -> bool:
     seconds = random.choice(JUMPS)
     began = time.time()
     world.set_clock(seconds, parties)
-    time.sleep(random.uniform(0.5, 2.0))
+    time.sleep(SEEN_AFTER + random.uniform(0.5, 2.0))
     world.set_clock(0.0, parties)
+    time.sleep(SEEN_AFTER)
     world.note("clock jump", seconds=seconds, began=began, ended=time.time())
     return True
 

@@ -90,7 +90,7 @@ def _ended(client: SyncClient, execution_id: str) -> bool:
 
 @pytest.mark.parametrize(
     "command",
-    [f"yes | head -c {PRODUCED}", f"head -c {PRODUCED} /dev/zero | tr '\\0' x"],
+    [f"yes {'y' * 63} | head -c {PRODUCED}", f"head -c {PRODUCED} /dev/zero | tr '\\0' x"],
     ids=["many lines", "one line"],
 )
 def test_a_firehose_and_a_hundred_watchers_that_do_not_read_cost_no_memory(

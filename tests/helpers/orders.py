@@ -58,6 +58,7 @@ def make_tool(name: str, **changes: Any) -> Tool:
         "summary": "",
         "locks": (),
         "requires_binaries": (),
+        "requires_capabilities": (),
         "examples": (),
         "digest": "sha256:" + name.encode().hex().ljust(64, "0")[:64],
         "source": b"",

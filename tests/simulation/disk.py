@@ -32,6 +32,8 @@ class Disk:
         self.broken = False
         self.sync_seconds = (0.0003, 0.004)
         self.output: dict[str, bytearray] = {}
+        self.output_synced: dict[str, int] = {}
+        """How much of each output no power loss can take any more."""
         self.files: dict[str, str] = {}
         """Small files by name."""
         self.runs: dict[str, bytes] = {}
@@ -45,8 +47,8 @@ class Disk:
         kept = self.rng.randint(self.synced, len(self.records))
         del self.records[kept:]
         self.synced = len(self.records)
-        for data in self.output.values():
-            del data[self.rng.randint(0, len(data)) :]
+        for name, data in self.output.items():
+            del data[self.rng.randint(min(self.output_synced.get(name, 0), len(data)), len(data)) :]
 
     def wipe(self) -> None:
         """Loses the journal and all output."""
@@ -256,6 +258,7 @@ class DiskStream(SpooledStream):
 
     def sync(self) -> None:
         """See SpooledStream."""
+        self._path.disk.output_synced[self._path.name] = self.length
 
     def close(self) -> None:
         """See SpooledStream."""

@@ -199,4 +199,3 @@ _KINDS: dict[str, Callable[[World, Fault], None]] = {
     "restore": _restore,
 }
 ALL_KINDS = tuple(_KINDS)
-EVERYDAY = tuple(kind for kind in ALL_KINDS if kind != "restore")

@@ -72,7 +72,12 @@ class FinalChecks:
             )
             stored = b"".join(row[0] for row in rows)
             said = f"of {attempt_id}: {stored!r} is stored, {printed!r} was printed"
-            self._checker.require("I8", kept.startswith(stored) or half.startswith(stored), said)
+            possible = [kept, half]
+            if self._checker.power_lost[effect.agent]:
+                # More may have been sent than is left on the agent, which declares the rest lost.
+                possible.append(mask(printed))
+            whole = any(item.startswith(stored) for item in possible)
+            self._checker.require("I8", whole, said)
             if len(stored) == event.stdout_bytes:
                 same = hashlib.sha256(stored).hexdigest() == event.stdout_sha256
                 same = same or not event.stdout_bytes

@@ -48,8 +48,7 @@ class Checker(LogChecks):
             self.fail("I4", f"{effect.attempt_id} starts on {effect.agent}, granted: {grant}")
             return
         starts = self._ledger.of(effect.attempt_id)
-        allowed = 1 if effect.changes else 1 + self.power_lost[effect.agent]
-        once = len(starts) <= allowed
+        once = len(starts) <= self._allowed(effect, starts)
         self.require("I2", once, f"{effect.attempt_id} starts {len(starts)} times")
         state = self.known.executions.get(grant.execution_id)
         if state is None:
@@ -64,6 +63,14 @@ class Checker(LogChecks):
             self._check_count(state, grant)
         if grant.kind == UNDO:
             self._check_undo_start(state, grant, effect)
+
+    def _allowed(self, effect: Effect, starts: list[Effect]) -> int:
+        """Returns how often an attempt may start: a read whenever all that knew of it is lost."""
+        if effect.changes:
+            return 1
+        if self.went_back and any(item.agent in self.journals_lost for item in starts):
+            return len(starts)
+        return 1 + self.power_lost[effect.agent]
 
     def _check_start(self, state: Execution, attempt: Attempt, effect: Effect) -> None:
         said = f"{effect.attempt_id} starts after it ended {attempt.state}"

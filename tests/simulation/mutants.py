@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulation import broken_keeping as keeping
 from simulation import broken_rules as rules
 from simulation.running import run
 from simulation.scenario import Scenario, Verdict
@@ -85,6 +86,14 @@ MUTANTS = (
     Mutant("locks not shared", rules.locks_not_shared, orchestrators=3),
     Mutant("cancelled at once", rules.cancelled_at_once, seed=10),
     Mutant("restore unnoticed", rules.restore_unnoticed, ("restore",)),
+    Mutant("output not masked", keeping.output_not_masked),
+    Mutant("tenants mixed", keeping.tenants_mixed),
+    Mutant("replays obeyed", keeping.replays_obeyed),
+    Mutant("overlap appended", keeping.overlap_appended, ("reset",)),
+    Mutant("history rewritten", keeping.history_rewritten),
+    Mutant("signature for something else", keeping.signature_for_something_else),
+    Mutant("lost journal unnoticed", keeping.lost_journal_unnoticed, ("journal_lost",)),
+    Mutant("given up and forgotten", keeping.given_up_and_forgotten, ("restore", "journal_lost")),
 )
 
 

@@ -14,8 +14,7 @@ import pytest
 
 from simulation import mutants
 from simulation import shrink as shrinking
-from simulation.faults import EVERYDAY
-from simulation.main import show
+from simulation.main import main, show
 from simulation.running import run
 from simulation.scenario import Scenario
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from simulation.mutants import Mutant
 
 REPEATED = 7
+LOST = (1, 2)
+"""Seeds in which an agent's journal is lost for good after a restore."""
 TREE = Path(__file__).resolve().parents[1]
 
 
@@ -71,10 +72,19 @@ def test_no_invariant_is_violated_by_a_store_that_goes_back(seed: int) -> None:
     assert verdict.violation is None
 
 
-@pytest.mark.parametrize("seed", range(100, 103))
+@pytest.mark.parametrize("seed", [4, 6, 100, 101])
 def test_no_invariant_is_violated_when_everything_goes_wrong_at_once(seed: int) -> None:
-    verdict = run(Scenario(seed, kinds=EVERYDAY, swarm=False))
+    verdict = run(Scenario(seed, swarm=False, span=40.0, orchestrators=2))
     assert verdict.violation is None
+
+
+@pytest.mark.parametrize("seed", LOST)
+def test_a_restore_without_an_agents_journal_starts_nothing_twice(seed: int) -> None:
+    """The operator gives the journal up, and looks at what is paused before it goes on."""
+    kinds = ("restore", "journal_lost")
+    verdict = run(Scenario(seed, kinds=kinds, swarm=False, span=40.0, orchestrators=1))
+    assert verdict.violation is None
+    assert any("gives up on the journal" in line for _, line in verdict.trace)
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)
@@ -99,3 +109,17 @@ def test_a_violation_is_shown_with_what_it_takes_to_repeat_it(
     assert f"make simulate SEED={caught.verdict.scenario.seed}" in told
     struck, left = re.findall(r"(\d+) faults struck; with these (\d+)", told)[0]
     assert 0 < int(left) < int(struck)
+
+
+def test_a_run_says_what_it_did_and_several_processes_say_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    for jobs in ("1", "2"):
+        arguments = ["simulate", "--seed", "5", "--events", "1", "--jobs", jobs, "--verbose"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        assert main() == 0
+        told.append(capsys.readouterr().out)
+    assert told[0].splitlines()[:2] == told[1].splitlines()[:2]
+    assert re.search(r"[\d,]+ random plans, .* under 1 seeds \(5 to 5\): 0 violations", told[0])
+    assert "I2 at most once" in told[0]

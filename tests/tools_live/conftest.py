@@ -24,6 +24,7 @@ from tools_live.counterparts.databases import database as database
 from tools_live.counterparts.devices import snmp as snmp
 from tools_live.counterparts.hosts import booted as booted
 from tools_live.counterparts.hosts import capture as capture
+from tools_live.counterparts.hosts import compose as compose
 from tools_live.counterparts.hosts import container as container
 from tools_live.counterparts.hosts import lab as lab
 from tools_live.counterparts.hosts import linux as linux

@@ -72,7 +72,7 @@ class Place:
             assert step["error"]["code"] == case.fails, told
             return result
         assert result["status"] == "completed", told
-        if step.get("output") is not None:
+        if step.get("output") is not None and not case.dry_run:
             jsonschema.validate(step["output"], output_schema(REGISTRY.get(case.tool)))
         scope = {
             "output": step.get("output") or {},

@@ -164,8 +164,11 @@ def judge(prepared: PreparedCall, outcome: Outcome, store: OutputStore) -> Resul
     if outcome.state != "completed":
         value = outcome.output or (_parsed(prepared, None, *streams) if any(streams) else None)
         return Result(outcome.state, outcome, _failure_of(outcome), value)
+    tool = prepared.call.tool
     if is_elevated(prepared.rendered) and (
-        refusal := elevation.refusal(prepared.call.tool.name, outcome.exit_code, *streams)
+        refusal := elevation.refusal(
+            tool.name, outcome.exit_code, *streams, tool.requires_capabilities
+        )
     ):
         return Result("failed", refusal, _failure_of(refusal))
     refused = http_answer.failure(prepared.call.tool, prepared.section, outcome.output)

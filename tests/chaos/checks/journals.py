@@ -107,13 +107,27 @@ def fenced(evidence: Evidence) -> Iterator[Violation]:
     if len(evidence.happened("replica")) > 1:
         return  # sessions of several replicas lie side by side
     highest: dict[str, int] = {}
-    granted = sorted(evidence.grants.values(), key=lambda event: event.time)
+    found = recovered(evidence)
+    granted = sorted(
+        # What a restored store had forgotten keeps the session in which it was granted.
+        (event for attempt_id, event in evidence.grants.items() if attempt_id not in found),
+        key=lambda event: event.time,
+    )
     for event in granted:
         agent, epoch = event.body["agent_id"], event.body["session_epoch"]
         if epoch < highest.get(agent, 0):
             text = f"granted in session {epoch} of {agent} after {highest[agent]}"
             yield Violation("I9", text, event.execution_id)
         highest[agent] = max(epoch, highest.get(agent, 0))
+
+
+def recovered(evidence: Evidence) -> set[str]:
+    """Returns the attempts that a restored store learned of from agents' journals."""
+    return {
+        event.body["attempt_id"]
+        for story in evidence.stories.values()
+        for event in story.of("attempt_recovered")
+    }
 
 
 def fresh(evidence: Evidence) -> Iterator[Violation]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from chaos.checks.journals import recovered
 from chaos.checks.violation import Violation
 from opsconductor.rpc import ids
 
@@ -71,12 +72,13 @@ def no_overlap(evidence: Evidence) -> Iterator[Violation]:
 
 def granted(evidence: Evidence) -> Iterator[Violation]:
     """I4: what started had been granted, before, under the id both sides derive."""
+    found = recovered(evidence)
     for attempt_id, starts in evidence.starts.items():
         entry = starts[0]
         grant = evidence.grants.get(attempt_id)
         if grant is None and evidence.lost(entry["execution"]):
             continue
-        if grant is None and evidence.forgotten(entry["wall"]) and _recovered(evidence, entry):
+        if grant is None and evidence.forgotten(entry["wall"]) and attempt_id in found:
             continue
         if grant is None:
             yield _found("I4", entry, f"{attempt_id} started and was never granted")
@@ -87,13 +89,6 @@ def granted(evidence: Evidence) -> Iterator[Violation]:
             yield _found("I4", entry, f"{attempt_id} is not derived from its step: {own}")
         if entry["wall"] < grant.time - CLOCKS and not evidence.forgotten(entry["wall"]):
             yield _found("I4", entry, f"{attempt_id} started before its grant")
-
-
-def _recovered(evidence: Evidence, entry: Row) -> bool:
-    """Tells whether an agent's journal brought back what a restored store had forgotten."""
-    story = evidence.stories.get(entry["execution"])
-    found = story.of("attempt_recovered") if story else ()
-    return any(event.body["attempt_id"] == entry["attempt"] for event in found)
 
 
 def no_false_success(evidence: Evidence) -> Iterator[Violation]:

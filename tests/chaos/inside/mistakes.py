@@ -56,8 +56,8 @@ def m4_no_lock(module: ModuleType) -> None:
 def m4_copies_unseen(module: ModuleType) -> None:
     """Nor does the orchestrator look for copies of an agent, which is the second defence."""
 
-    async def check_instance(*_: Any) -> bool:
-        return False
+    async def check_instance(_: Any, member: Any, said: Any) -> list[str]:
+        return [said.instance_id]
 
     _replace(module.Keeping, "check_instance", check_instance)
 

@@ -92,6 +92,29 @@ async def test_what_nobody_moves_is_claimed_once(store: Store) -> None:
     assert await store.owner("exe_000003") == "b"
 
 
+async def test_an_execution_that_ends_is_not_claimed_by_the_transaction_that_ends_it(
+    store: Store,
+) -> None:
+    await join(store, "a")
+    await put(store, 1)
+    await claim(store, "a")
+    ended = PutExecution(execution_row(1, open=False, last_seq=2))
+    *_, claimed = await store.commit(ended, DropLease(ONE), ClaimExecutions("a", 10))
+    assert claimed == ()
+    assert await store.owner(ONE) == ""
+    assert dict((await store.look("a")).moved) == {}
+
+
+async def test_an_execution_that_ends_and_is_opened_again_at_once_keeps_its_new_lease(
+    store: Store,
+) -> None:
+    await join(store, "a", "b")
+    await put(store, 1)
+    await store.commit(TakeLease(ONE, "a"))
+    await store.commit(DropLease(ONE), TakeLease(ONE, "b"))
+    assert await store.owner(ONE) == "b"
+
+
 async def test_who_is_not_there_claims_nothing(store: Store) -> None:
     await put(store, 1)
     assert await claim(store, "ghost") == []

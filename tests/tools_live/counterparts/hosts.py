@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.go_tools import built
 from helpers.servers import program
 from helpers.stack import wait_until
 from tools_live import lab as labs
@@ -26,9 +27,16 @@ cp /bin/busybox /tmp/image/bin/busybox
 for name in sh sleep ps cat df env true; do ln -sf busybox /tmp/image/bin/$name; done
 tar -C /tmp/image -c . | docker import - localhost/test:1
 tar -C /tmp/image -c . | podman import -q - test:1
-podman run -d --network host --name pod localhost/test:1 sleep 1000
+podman create --name pod localhost/test:1 sleep 1000
 docker run -d --network host --name web localhost/test:1 \
     /bin/sh -c 'trap "exit 0" TERM; echo up; while :; do sleep 0.2; done'
+"""
+COMPOSE = "/usr/libexec/docker/cli-plugins/docker-compose"
+SHOP = """
+cat >/srv/shop.yaml <<X
+services:
+  web: {image: "localhost/test:1", network_mode: host, command: ["/bin/sleep", "1000"], init: true}
+X
 """
 TALK = """
 dig +short web-01.example.com @$LAB
@@ -88,6 +96,16 @@ def container(lab: Place) -> Place:
     """The product with a container host."""
     lab.shell(CONTAINERS, "lab")
     return lab
+
+
+@pytest.fixture(scope="session")
+def compose(container: Place) -> Place:
+    """The product with Docker Compose on the container host."""
+    put = f"mkdir -p $(dirname {COMPOSE}) && cat >{COMPOSE} && chmod 755 {COMPOSE}"
+    with Path(built("docker-compose")).open("rb") as plugin:
+        subprocess.run(container.hosts["lab"].ssh(put), stdin=plugin, check=True)
+    container.shell(SHOP, "lab")
+    return container
 
 
 @pytest.fixture(scope="session")

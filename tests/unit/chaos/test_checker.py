@@ -14,9 +14,10 @@ from chaos.evidence import Story as Told
 from chaos.program import stream
 from helpers.plans import Story, compiled, restart
 from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain import events as ev
 from opsconductor.orchestrator.domain.policy import EMBEDDED_POLICY
 from opsconductor.orchestrator.engine import log
-from opsconductor.rpc import canonical, sshsig
+from opsconductor.rpc import canonical, ids, sshsig
 from opsconductor.rpc.statements import NAMESPACE, approval_statement
 
 if TYPE_CHECKING:
@@ -308,6 +309,50 @@ def test_a_grant_by_a_store_that_went_back_is_found(good: Fabricated) -> None:
     good.world.append({"what": "store restored", "wall": good.wall - 1})
     good.world.append({"what": "restore confirmed", "wall": good.wall + 1})
     assert good.broken() == {"I14"}
+
+
+def test_a_start_that_a_restored_store_never_learned_of_is_found(good: Fabricated) -> None:
+    good.world.append({"what": "store restored", "wall": good.wall + 5})
+    good.started("att_forgotten", "two", role="read")
+    assert "I4" in good.broken()
+
+
+def test_a_start_that_a_journal_brought_back_needs_no_grant_of_before(run: Fabricated) -> None:
+    run.approve()
+    attempt_id = ids.attempt_id("exec_1", "two", "forward", 1)
+    report = {"attempt_id": attempt_id, "state": "completed", "effects": "done"}
+    told = ev.AttemptRecovered(
+        *(attempt_id, "two", "forward", 1, "a1"), session_epoch=1, started=True, report=report
+    )
+    run.story.happen(told)
+    run.started(attempt_id, "two")
+    assert "I4" in run.broken()
+    run.world.append({"what": "store restored", "wall": run.wall + 5})
+    assert "I4" not in run.broken()
+
+
+def test_an_unknown_while_an_agent_was_copied_is_honest(run: Fabricated) -> None:
+    run.approve()
+    run.run("one", state="unknown")
+    run.journal.pop()
+    run.remembered(run.ledger[0]["attempt"], "completed")
+    assert "I7" in run.broken()
+    run.world.append({"what": "submitted", "execution": "exec_1", "key": "k", "round": 1})
+    run.world.append({"what": "injected", "fault": "copied_agent", "round": 1})
+    assert "I7" not in run.broken()
+
+
+def test_what_still_runs_after_the_cancel_is_found(run: Fabricated) -> None:
+    run.approve()
+    attempt_id = run.story.live("one").attempt_id
+    run.started(attempt_id, "one")
+    run.story.cancel()
+    run.story.end("one", "cancelled", effects="possible")
+    run.remembered(attempt_id, "cancelled")
+    assert run.broken() == set()
+    run.ended(attempt_id, "one")
+    run.ledger[-1]["wall"] = run.wall + 60
+    assert run.broken() == {"I13"}
 
 
 def test_memory_without_bound_is_found(good: Fabricated) -> None:

@@ -287,10 +287,10 @@ async def test_a_segment_an_agent_and_a_target_have_queues_of_their_own(house: H
         await house.submit(here)
     await house.submit(there)
     limited(house, target_waiting_steps=2)
-    for step in (restart("a"), restart("b"), restart("c", target="10.0.0.9", segment="local")):
-        await house.submit(step)
+    for name, target in (("a", "web-01"), ("b", "web-01"), ("c", "10.0.0.9")):
+        await house.submit(restart(name, target=target, segment="local"))
     with pytest.raises(QueueFull, match="2 steps wait for target web-01, 2 are allowed"):
-        await house.submit(restart("a"))
+        await house.submit(restart("a", segment="local"))
     assert await count(house) == 8
 
 

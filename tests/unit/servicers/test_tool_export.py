@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import pytest
+from google.protobuf import json_format
 
 from opsconductor.orchestrator.servicers.tool_servicer import ToolServicer
 from opsconductor.rpc.errors import InvalidArgument, UnknownTool
@@ -77,3 +78,12 @@ async def test_an_unknown_tool_or_format_is_refused() -> None:
         )
     with pytest.raises(InvalidArgument, match="MCP or FUNCTIONS"):
         await SERVICER.Export(pb.ExportToolsRequest(), context)
+
+
+async def test_a_tool_that_is_shown_tells_the_fields_of_its_output(stub: Any) -> None:
+    shown = (await stub.Get(pb.GetToolRequest(name="list_listening_ports"))).tool
+    (exporting,) = (await exported(stub, "MCP", names=["list_listening_ports"]))["tools"]
+    assert json_format.MessageToDict(shown.output_schema) == exporting["outputSchema"]
+    assert "local_port_num" in str(exporting["outputSchema"])
+    listed = (await stub.List(pb.ListToolsRequest())).tools
+    assert not any(tool.HasField("output_schema") for tool in listed)

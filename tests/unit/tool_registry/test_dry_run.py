@@ -8,11 +8,17 @@ import pytest
 
 from opsconductor.tool_registry.dry_run_risk import assess_dry_run, judge_dry_run
 from opsconductor.tool_registry.free_command_risk import judge_command
+from opsconductor.tool_registry.inputs import check_inputs
 from opsconductor.tool_registry.lint import lint_tool
 from opsconductor.tool_registry.loader import read_tool
 from opsconductor.tool_registry.registry import Registry
 from opsconductor.tool_registry.render import RenderError, command_line, render
-from opsconductor.tool_registry.rendered import AwsCall, PowerShellScript, ScriptCommand
+from opsconductor.tool_registry.rendered import (
+    AwsCall,
+    PowerShellScript,
+    ScriptCommand,
+    is_elevated,
+)
 from opsconductor.tool_registry.what_if import judge_what_if
 
 if TYPE_CHECKING:
@@ -86,7 +92,9 @@ def test_what_has_a_dry_run_is_known() -> None:
         made.name
         for made in DRY
         for example in made.examples
-        if example.section == "dry_run" and example.risk != "read_only"
+        if example.section == "dry_run"
+        and assess_dry_run(made, check_inputs(made, example.inputs)[0], example.target).risk_class
+        != "read_only"
     ]
     # A statement that is rolled back has run; Compose may start providers of its own.
     assert sorted(counted) == ["docker_compose_up", "postgres_execute"]
@@ -301,3 +309,12 @@ def test_the_lint_wants_an_example_of_the_dry_run() -> None:
     assert complaints(made) == ""
     examples = [{"name": f"call {n}", "inputs": {"name": "a"}, "renders": {"a": 1}} for n in (1, 2)]
     assert "an example with section: dry_run" in complaints(tool(asking, examples=examples))
+
+
+def test_a_dry_run_asks_for_no_more_rights_than_it_needs() -> None:
+    inputs = {"package": "htop"}
+    install = REGISTRY.get("install_package")
+    assert not is_elevated(render(install, inputs, None, section="dry_run"))
+    assert is_elevated(render(install, inputs, None))
+    rotate = {"config": "/etc/logrotate.conf"}
+    assert is_elevated(render(REGISTRY.get("rotate_logs"), rotate, None, section="dry_run"))

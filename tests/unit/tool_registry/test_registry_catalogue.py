@@ -215,3 +215,9 @@ def test_a_missing_folder_and_every_faulty_file_are_told_at_once(tmp_path: Path)
 def test_a_loaded_tool_renders(tmp_path: Path) -> None:
     tool = load(tmp_path, show_kernel=GOOD).get("show_kernel")
     assert command_line(render(tool, {"field": "machine"}, None)) == "uname -m"
+
+
+def test_no_aws_tool_prefers_a_region_to_that_of_its_credential() -> None:
+    aws = [tool for tool in Registry.load().tools if tool.method == "aws-sdk"]
+    assert len(aws) >= 20
+    assert [tool.name for tool in aws if "default" in tool.properties["region"]] == []

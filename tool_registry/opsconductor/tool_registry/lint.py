@@ -152,6 +152,8 @@ def _may_repeat(tool: Tool) -> bool:
 def _lint_execution(tool: Tool) -> Iterator[Fault]:
     if tool.requires_target and tool.target_type == "none":
         yield _fault("execution", "a required target of type none", "another target_type")
+    if tool.requires_capabilities and not (tool.elevate or tool.elevated_cases):
+        yield _fault("requires.capabilities", "a tool that is not elevated", "elevate: sudo")
     carried = _CARRIED.get(tool.method)
     sections = [("command", tool.command)]
     sections += [("dry_run.command", tool.dry_run.command)] if tool.dry_run else []

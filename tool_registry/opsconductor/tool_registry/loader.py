@@ -141,6 +141,7 @@ def build_tool(raw: Mapping[str, Any], source: bytes) -> model.Tool:
         summary=raw.get("summary", ""),
         locks=tuple(raw.get("locks", ())),
         requires_binaries=tuple(raw.get("requires", {}).get("binaries", ())),
+        requires_capabilities=tuple(raw.get("requires", {}).get("capabilities", ())),
         examples=tuple(_example(example) for example in raw["examples"]),
         digest=canonical.digest(canonical.TOOL_DOMAIN, canonical.dumps(raw)),
         source=source,
@@ -178,6 +179,7 @@ def _dry_run(raw: Mapping[str, Any] | None) -> model.DryRun | None:
     return model.DryRun(
         command=raw["command"],
         read_only=raw.get("read_only", False),
+        unprivileged=raw.get("elevate") == "none",
         output=raw.get("output", {"parser": "text"}),
         success=_success(raw.get("success", {})),
     )

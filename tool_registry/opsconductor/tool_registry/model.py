@@ -68,6 +68,8 @@ class DryRun:
     command: Mapping[str, Any]
     read_only: bool = False
     """Whether the author answers for it that nothing changes, where no parser can tell."""
+    unprivileged: bool = False
+    """Whether it needs no rights of root, though the call itself does."""
     output: Mapping[str, Any] = field(default_factory=lambda: {"parser": "text"})
     success: Success = Success()
 
@@ -147,6 +149,8 @@ class Tool:
     """One sentence about a finished call, with ``${{ inputs… }}`` and ``${{ output… }}``."""
     locks: tuple[Mapping[str, str], ...]
     requires_binaries: tuple[str, ...]
+    requires_capabilities: tuple[str, ...]
+    """What it needs of root's rights, where that is all; an agent that has them needs no sudo."""
     examples: tuple[Example, ...]
     digest: str
     """``sha256:…`` of the canonical definition."""

@@ -51,8 +51,10 @@ def render(
     case = _case(template, scope)
     rendered = _rendered(template["cases"][case] if case else template, scope, tool.name)
     elevated = tool.elevate or case in tool.elevated_cases
+    if section == "dry_run" and tool.dry_run is not None and tool.dry_run.unprivileged:
+        return rendered
     if elevated and isinstance(rendered, ArgvCommand | ScriptCommand):
-        return replace(rendered, elevated=True)
+        return replace(rendered, elevated=True, capabilities=tool.requires_capabilities)
     return rendered
 
 

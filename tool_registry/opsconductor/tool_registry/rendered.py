@@ -41,6 +41,8 @@ class ArgvCommand:
     argv: tuple[str, ...]
     elevated: bool = False
     """Whether it runs as root, through sudo where the login is not root already."""
+    capabilities: tuple[str, ...] = ()
+    """What of root's rights is enough, such as CAP_NET_RAW; empty where all of them are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class ScriptCommand:
     args: tuple[str, ...] = ()
     elevated: bool = False
     """Whether it runs as root, through sudo where the login is not root already."""
+    capabilities: tuple[str, ...] = ()
+    """What of root's rights is enough, such as CAP_NET_RAW; empty where all of them are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,11 @@ def script_argv(script: ScriptCommand) -> tuple[str, ...]:
 def is_elevated(rendered: Rendered) -> bool:
     """Returns whether a command runs as root."""
     return isinstance(rendered, ArgvCommand | ScriptCommand) and rendered.elevated
+
+
+def capabilities_of(rendered: Rendered) -> tuple[str, ...]:
+    """Returns what of root's rights is enough for an elevated command; empty means all."""
+    return rendered.capabilities if isinstance(rendered, ArgvCommand | ScriptCommand) else ()
 
 
 def command_line(rendered: Rendered) -> str:

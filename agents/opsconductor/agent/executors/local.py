@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from opsconductor.agent.executors.arguments import command_arguments
 from opsconductor.agent.executors.base import MARKER, Outcome, Refused, StepFailure
 from opsconductor.agent.executors.cgroups import Cgroups
-from opsconductor.agent.executors.elevation import through_sudo
+from opsconductor.agent.executors.elevation import has_rights, through_sudo
 from opsconductor.agent.executors.environment import local_environment
 from opsconductor.agent.executors.local_stop import StepTree
 from opsconductor.agent.executors.nursery import Nursery
@@ -32,7 +32,7 @@ from opsconductor.agent.executors.supervised import (
     SupervisedCommand,
 )
 from opsconductor.agent.executors.waiting import boottime, wait_end
-from opsconductor.tool_registry.rendered import is_elevated
+from opsconductor.tool_registry.rendered import capabilities_of, is_elevated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,8 +96,9 @@ class LocalExecutor:
     async def _run(self, call: Call, sink: Sink, cancel: asyncio.Event) -> Outcome:
         arguments = command_arguments(call.rendered)
         path = find_program(arguments[0])
-        if is_elevated(call.rendered) and os.geteuid() != 0:
-            path, arguments = through_sudo(arguments)
+        capabilities = capabilities_of(call.rendered)
+        if is_elevated(call.rendered) and not has_rights(capabilities):
+            path, arguments = through_sudo(arguments, capabilities)
         if cancel.is_set():
             return Outcome.not_begun(call, "cancelled")
         if self._prelude:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from opsconductor.orchestrator.domain.references import BEFORE_ALL, check_references
@@ -81,6 +82,34 @@ class Binder:
             call.tool, call.target, own, call.inputs, call.success, call.path, step_id, BEFORE_ALL
         )
 
+    def undo_call(self, call: ToolCall, undone: BoundCall, step_id: str) -> BoundCall | None:
+        """Returns the undo a plan's author gives; it may name what the step puts out."""
+        path = f"{call.path}.inputs"
+        try:
+            outputs = expressions.output_paths(call.inputs)
+        except expressions.ExpressionError as exc:
+            self.findings.fault("EXPRESSION", path, step=step_id, found=str(exc))
+            return None
+        rest = replace(
+            call, inputs={name: call.inputs[name] for name in call.inputs if name not in outputs}
+        )
+        bound = self._bind(
+            *(rest.tool, rest.target, undone.target_name, rest.inputs, rest.success, rest.path),
+            *(step_id, BEFORE_ALL, outputs),
+        )
+        if bound is None or not outputs:
+            return bound
+        if _segment(bound) != _segment(undone):
+            self.findings.fault(
+                "UNDO_NOT_SUPPORTED",
+                path,
+                step=step_id,
+                found="an undo in another segment than the step whose output it needs",
+                expected="an undo the agent can carry out that saw the output",
+            )
+            return None
+        return bound if self._limited(bound.tool, outputs, path, step_id) else None
+
     def undo_of(self, undone: BoundCall, path: str, step_id: str) -> BoundCall | None:
         """Returns the call a tool's definition gives as the undo of one of its calls."""
         declared = undone.tool.undo
@@ -102,6 +131,7 @@ class Binder:
             inputs = {
                 name: late.get(name) or expressions.interpolate(value, undone.scope)
                 for name, value in declared.inputs.items()
+                if not _is_left_out(value, undone)
             }
         except expressions.ExpressionError as exc:
             self.findings.fault(
@@ -156,6 +186,7 @@ class Binder:
         path: str,
         step_id: str,
         reach: Reach,
+        outputs: Mapping[str, str] = MappingProxyType({}),
     ) -> BoundCall | None:
         tool = self._tool(tool_name, path, step_id)
         inputs, lifted = self._lift_target(tool, inputs, named, path, step_id)
@@ -173,10 +204,11 @@ class Binder:
             for name, value in inputs.items()
         }
         # What could not be resolved is passed over: the other inputs are judged all the same.
-        typed, faults = check_inputs(tool, bound, late=wrong.union(late))
+        typed, faults = check_inputs(tool, {**bound, **outputs}, late=wrong.union(late, outputs))
         self.findings.adopt(faults, path, step_id)
         if faults or wrong:
             return None
+        late = {**late, **dict.fromkeys(sorted(outputs), ())}
         return self._renderable(BoundCall(tool, typed, target, late, success), path, step_id)
 
     def _tool(self, name: str, path: str, step_id: str) -> Tool | None:
@@ -287,6 +319,21 @@ class Binder:
 
 def _bound(value: Any, scope: Mapping[str, Any], *, late: bool) -> Any:
     return expressions.interpolate(value, scope, keep=("steps",) if late else ())
+
+
+def _is_left_out(value: Any, undone: BoundCall) -> bool:
+    """Tells whether a value stands for an optional input that the call to undo does without."""
+    return any(
+        root == "inputs"
+        and path
+        and path[0] in undone.tool.properties
+        and path[0] not in undone.inputs
+        for root, path in expressions.references(value)
+    )
+
+
+def _segment(call: BoundCall) -> str:
+    return str((call.target or {}).get("segment") or "")
 
 
 def _fitting(tool: Tool, target: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.plan import Step, ToolCall
+from opsconductor.orchestrator.domain.references import names_output
 from opsconductor.orchestrator.domain.risk import READ_ONLY, StepRisk, step_risk
 from opsconductor.orchestrator.domain.undo import BoundUndo, bind_undo
 
@@ -47,7 +48,7 @@ def bind_step(binder: Binder, step: Step, reach: Reach) -> BoundStep | None:
     precheck = _reading(binder, step.precheck, "precheck", own, step.id)
     verify = _reading(binder, step.verify, "verify", own, step.id)
     if call is None:
-        if step.undo and step.undo.call:
+        if step.undo and step.undo.call and not names_output(step.undo.call.inputs):
             binder.call(step.undo.call, own, step.id)
         return None
     if (step.dry_run or binder.plan.dry_run) and call.risk.risk_class != READ_ONLY:

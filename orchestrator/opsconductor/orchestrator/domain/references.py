@@ -45,6 +45,14 @@ BEFORE_ALL = Reach(None)
 """What calls beside a step see: nothing that is known later."""
 
 
+def names_output(inputs: Mapping[str, Any]) -> bool:
+    """Tells whether an undo takes something from what its step puts out."""
+    try:
+        return any(root == "output" for root, _ in expressions.references(dict(inputs)))
+    except expressions.ExpressionError:
+        return False
+
+
 def check_references(
     inputs: Mapping[str, Any],
     path: str,

@@ -58,6 +58,6 @@ def bind_undo(binder: Binder, step: Step, bound: BoundCall) -> BoundUndo:
         )
         return BoundUndo("none")
     if ask.call is not None:
-        call = binder.call(ask.call, bound.target_name, step.id)
+        call = binder.undo_call(ask.call, bound, step.id)
         return BoundUndo("call", call=call) if call else BoundUndo("none")
     return BoundUndo(ask.strategy, ask.manual)

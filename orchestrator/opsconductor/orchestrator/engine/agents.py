@@ -120,6 +120,7 @@ class Agents:
             StaleEpoch: A later session of the same agent was faster.
             StoreRegressed: The agent has seen a newer or another store.
         """
+        came = self._clock()
         member, epoch_stored = await self._known(agent_id)
         instances = await self._keeping.check_instance(member, said)
         crashed = self._keeping.died_before(member, said)
@@ -159,6 +160,7 @@ class Agents:
         member.suspect = member.leaving = False
         member.last_seen, member.crashed = row.last_seen_time, crashed
         member.heard_at = self._boottime()
+        member.note_clock(said.clock_time, came)
         return member
 
     async def _known(self, agent_id: str) -> tuple[Member, int]:

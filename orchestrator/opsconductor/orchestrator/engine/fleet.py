@@ -45,6 +45,8 @@ class Member:
     last_seen: datetime | None = None
     heard_at: float | None = None
     """When it was last heard, by this orchestrator's count of time; None before it first was."""
+    clock_skew: timedelta | None = None
+    """How far its clock was ahead of ours when it connected here."""
     session: Session | None = None
     suspect: bool = False
     leaving: bool = False
@@ -89,6 +91,13 @@ class Member:
     def running(self) -> int:
         """How many attempts it has."""
         return len(self.attempts) + self.running_elsewhere
+
+    def note_clock(self, said: datetime | None, now: datetime) -> None:
+        """Takes note of what its clock says at a moment; no decision about safety depends on it."""
+        self.clock_skew = said - now if said else None
+        if self.clock_skew and abs(self.clock_skew) > SHOWN_SKEW:
+            seconds = self.clock_skew.total_seconds()
+            LOG.warning("the clock of agent %s differs by %.0f s: set it by NTP", self.name, seconds)
 
     def introduce(self, introduction: Introduction) -> None:
         """Takes over what an agent says of itself."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Introduction:
     tool_digests: Mapping[str, str] = field(default_factory=dict)
     instance_id: str = ""
     """Random at each start of the agent's process."""
+    clock_time: datetime | None = None
+    """What its clock says."""
 
 
 class Session(Protocol):

@@ -137,4 +137,5 @@ def _agent(member: Member, held: str) -> pb.Agent:
         certificate_expire_time=wire.timestamp(member.certificate_expires),
         state_reason=member.quarantined or held,
         quarantined_tools=member.kept_tools,
+        clock_skew=wire.duration(member.clock_skew),
     )

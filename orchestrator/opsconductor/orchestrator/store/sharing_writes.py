@@ -106,10 +106,14 @@ class Guards:
             self._write_leases()
 
     def _write_leases(self) -> None:
-        names = {key: {"execution_id": key, "replica_id": self._leases[key]} for key in self._leases}
+        taken: list[dict[str, str]] = []
+        dropped: list[str] = []
         # By key: writers that meet in the same rows then wait for each other in one order.
-        taken = [names[key] for key in sorted(names) if names[key]["replica_id"]]
-        dropped = sorted(key for key in names if not names[key]["replica_id"])
+        for execution_id, replica_id in sorted(self._leases.items()):
+            if replica_id:
+                taken.append({"execution_id": execution_id, "replica_id": replica_id})
+            else:
+                dropped.append(execution_id)
         if taken:
             self._connection.execute(_TAKE_LEASE, taken)
         if dropped:

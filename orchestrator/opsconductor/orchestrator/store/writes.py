@@ -282,6 +282,8 @@ _APPLY: Mapping[type, Callable[[Writes, Any], Any]] = {
     base.SetMeta: _set_meta,
     base.DropMeta: _drop_meta,
     base.CountCommit: _count_commit,
+    sharing.TakeLease: lambda writes, op: writes.guards.lease(op),
+    sharing.DropLease: lambda writes, op: writes.guards.lease(op),
     sharing.Fence: lambda writes, op: writes.guards.fence(op),
     sharing.TakeHold: lambda writes, op: writes.guards.take(op),
     sharing.FreeHolds: lambda writes, op: writes.guards.free(op),

@@ -114,7 +114,7 @@ def test_plan_input_inside_a_late_value_is_bound_and_cannot_become_a_reference(
 
 def test_commands_are_ready_to_paste(build: Build) -> None:
     assert build(restart()).step("restart").command == (
-        "systemctl --no-ask-password restart -- nginx"
+        "sudo -n -- systemctl --no-ask-password restart -- nginx"
     )
 
 
@@ -128,7 +128,7 @@ def test_commands_are_ready_to_paste(build: Build) -> None:
         (
             write(undo={"tool": "restart_service", "inputs": {"service": "nginx"}}),
             "call",
-            "restart_service on web-01: systemctl --no-ask-password restart -- nginx",
+            "restart_service on web-01: sudo -n -- systemctl --no-ask-password restart -- nginx",
         ),
     ],
 )

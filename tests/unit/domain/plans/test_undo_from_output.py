@@ -94,3 +94,72 @@ def test_only_the_agent_that_saw_the_output_undoes_what_needs_it(build: Build, n
     story.wait(seconds=5)
     assert story.granted("undo") == ["s"]
     assert story.live("s").agent_id == ("a1" if needs else "a2")
+
+
+def undone_by(inputs: dict[str, Any], tool: str = "aws_ec2_delete_snapshot") -> dict[str, Any]:
+    return {**SNAPSHOT, "undo": {"tool": tool, "inputs": inputs}}
+
+
+def test_an_author_may_name_the_output_in_an_undo_of_their_own(build: Build) -> None:
+    inputs = {"snapshot_id": "${{output.SnapshotId}}", "region": "${{ inputs.region }}"}
+    body = build(undone_by(inputs), inputs={"region": "eu-west-1"}).step("snap").body
+    call = body["undo"]["call"]
+    assert call["inputs"] == {"region": "eu-west-1", "snapshot_id": "${{ output.SnapshotId }}"}
+    assert call["late"] == ["snapshot_id"]
+
+
+@pytest.mark.parametrize(
+    ("undo", "code"),
+    [
+        (undone_by({"snapshot_id": "a-${{ output.SnapshotId }}"}), "EXPRESSION"),
+        (undone_by({"snapshot_id": "${{ output }}"}), "EXPRESSION"),
+        (undone_by({"snapshot": "${{ output.SnapshotId }}"}), "UNKNOWN_KEY"),
+        (undone_by({"snapshot_id": "${{ steps.snap.output.x }}"}), "LATE_BOUND_NOT_ALLOWED"),
+        (
+            undone_by({"script": "${{ output.SnapshotId }}"}, "run_script"),
+            "LATE_BOUND_UNCONSTRAINED",
+        ),
+        (undone_by({"argv": ["${{ output.SnapshotId }}"]}, "run_command"), "EXPRESSION"),
+    ],
+)
+def test_what_an_undo_may_not_take_from_the_output(
+    registry: Registry, assets: Assets, undo: dict[str, Any], code: str
+) -> None:
+    assert code in [
+        each.code for each in check_plan({"steps": [undo]}, None, registry, assets).faults
+    ]
+
+
+def test_an_undo_elsewhere_than_where_the_output_was_seen_is_refused(
+    registry: Registry, assets: Assets
+) -> None:
+    step: dict[str, Any] = {
+        "id": "s",
+        "tool": "run_command",
+        "target": "web-01",
+        "inputs": {"argv": ["touch", "/srv/x"]},
+        "undo": {
+            "tool": "stop_service",
+            "target": "db-01",
+            "inputs": {"service": "${{ output.lines[0] }}"},
+        },
+    }
+    faults = check_plan({"steps": [step]}, None, registry, assets).faults
+    assert [each.code for each in faults] == ["UNDO_NOT_SUPPORTED"]
+    here = {**step, "undo": {**step["undo"], "target": "web-01"}}
+    assert check_plan({"steps": [here]}, None, registry, assets).faults == ()
+
+
+@pytest.mark.parametrize("where", ["precheck", "verify"])
+def test_a_check_beside_the_step_cannot_name_its_output(
+    registry: Registry, assets: Assets, where: str
+) -> None:
+    call = {"tool": "check_disk_space", "inputs": {"path": "${{ output.x }}"}}
+    faults = check_plan({"steps": [{**SNAPSHOT, where: call}]}, None, registry, assets).faults
+    assert [each.code for each in faults] == ["REFERENCE"]
+
+
+def test_a_fault_of_the_step_brings_none_of_its_undo(registry: Registry, assets: Assets) -> None:
+    wrong = {**undone_by({"snapshot_id": "${{ output.SnapshotId }}"}), "inputs": {}}
+    faults = check_plan({"steps": [wrong]}, None, registry, assets).faults
+    assert [each.code for each in faults] == ["MISSING_INPUT"]
