@@ -38,6 +38,7 @@ COMMANDS = {
         "redis-server": "redis-server",
         "snmpd": "snmpd",
         "faketime": "faketime",
+        "scapy": "python3-scapy",
     },
     # What tools are tried on, beside the servers of the tests; some would run at once where
     # systemd does, so that only who asks for these tests gets them.

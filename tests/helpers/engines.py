@@ -179,6 +179,7 @@ class House:
             incarnation=more.pop("incarnation", ""),
             attempts=attempts,
             instance_id=more.pop("instance_id", ""),
+            clock_time=more.pop("clock_time", None),
         )
         line = Line()
         member = await self.agents.connect(name, said, line)

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 
 
 def parameters() -> list[ParameterSet]:
-    """Returns each case; those of a category are for one process, which has their servers."""
-    return [
-        pytest.param(case, id=case.title, marks=pytest.mark.xdist_group(category))
-        for category in categories()
-        for case in cases(category)
-    ]
+    """Returns each case under its name, which begins with its category."""
+    found = (case for category in categories() for case in cases(category))
+    return [pytest.param(case, id=case.title) for case in found]
 
 
+# The first that needs the Debian host may have to make it, which takes minutes.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", parameters())
 def test_a_tool_does_what_it_says(case: Case, request: pytest.FixtureRequest) -> None:
     if case.needs and shutil.which(case.needs) is None:

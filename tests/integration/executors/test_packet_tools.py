@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from opsconductor.tool_registry.render import ScriptCommand, render, script_argv
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.cannot_run_in_ci("needs network namespaces of its own")
 REGISTRY = Registry.load()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NETWORK = """
@@ -71,10 +71,12 @@ print("ready", flush=True)
 while True:
     asked = server.recv(2048)
     ip = socket.inet_aton
-    head = b"\\2\\1\\6\\0" + asked[4:8] + b"\\0\\0\\x80\\0" + bytes(4) + ip("10.91.0.50") + bytes(8)
+    head = b"\\2\\1\\6\\0" + asked[4:8] + b"\\0\\0\\x80\\0" + bytes(4)
+    head += ip("10.91.0.50") + bytes(8)
     options = b"\\x63\\x82\\x53\\x63" + b"\\x35\\1\\2" + b"\\x36\\4" + ip("10.91.0.2")
     options += b"\\1\\4" + ip("255.255.255.0") + b"\\3\\4" + ip("10.91.0.2")
-    options += b"\\6\\x08" + ip("10.91.0.2") + ip("9.9.9.9") + b"\\x33\\4\\0\\0\\x0e\\x10" + b"\\xff"
+    options += b"\\6\\x08" + ip("10.91.0.2") + ip("9.9.9.9")
+    options += b"\\x33\\4\\0\\0\\x0e\\x10" + b"\\xff"
     answer = head + asked[28:44] + bytes(192) + options
     server.sendto(answer.ljust(300, b"\\0"), ("255.255.255.255", 68))
 """
@@ -130,7 +132,10 @@ def _missing() -> str:
     probe = ["python3", "-c", "import scapy"]
     if subprocess.run(probe, env={"PATH": PATH}, capture_output=True, check=False).returncode:
         return "scapy is missing: apt-get install python3-scapy"
-    return "" if shutil.which("ip") else "ip is missing: apt-get install iproute2"
+    if shutil.which("ip") is None:
+        return "ip is missing: apt-get install iproute2"
+    made = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
+    return "no network namespaces can be made here" if made.returncode else ""
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +184,6 @@ def test_a_syn_probe_tells_open_closed_and_filtered_apart(spaces: Spaces) -> Non
     for host, answer in (("10.92.0.8", "none"), ("10.92.0.9", "icmp dest-unreach")):
         output, _ = spaces.run("tcp_syn_probe", host=host, ports="80", wait_seconds=1)
         (port,) = output["ports"]
-        if host == "10.92.0.8" and port["answer"] != "none":
-            answer = "icmp dest-unreach"  # some kernels answer for a blackhole too
         assert (port["state"], port["answer"]) == ("filtered", answer)
 
 
@@ -208,12 +211,12 @@ def test_dhcp_servers_are_found_by_their_offers(spaces: Spaces) -> None:
     }
 
 
-def test_a_dry_run_shows_the_packets_and_sends_none(spaces: Spaces) -> None:
-    before = _sent(spaces)
-    shown, _ = spaces.run("tcp_syn_probe", section="dry_run", host="10.92.0.2", ports="80-90")
+def test_a_dry_run_shows_the_packets_and_needs_no_right_to_send(spaces: Spaces) -> None:
+    shown, _ = spaces.run(
+        "tcp_syn_probe", section="dry_run", as_user="nobody", host="10.92.0.2", ports="80-90"
+    )
     assert "10.92.0.2:http S" in shown
     assert shown.endswith("11 packets in all\n")
-    assert _sent(spaces) == before
 
 
 def test_without_the_right_to_send_a_tool_says_what_is_missing(spaces: Spaces) -> None:
@@ -245,12 +248,3 @@ def test_a_host_without_scapy_is_told_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-I", *words], check=False, capture_output=True)
     assert done.returncode == 1
     assert b"apt-get install python3-scapy" in done.stderr
-
-
-def _sent(spaces: Spaces) -> int:
-    told = subprocess.run(
-        ["ip", "-n", spaces.names["a"], "-j", "-s", "link", "show", spaces.interface],
-        check=True,
-        capture_output=True,
-    ).stdout
-    return int(json.loads(told)[0]["stats64"]["tx"]["packets"])

@@ -361,6 +361,10 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(
     }
     script.agents[0].last_seen_time.seconds -= 3600
     assert opsctl("doctor").exit_code == 1
+    script.agents[0].last_seen_time.CopyFrom(now)
+    script.agents[0].clock_skew.seconds = -420
+    for words in (("doctor",), ("agents", "list"), ("agents", "get", "local")):
+        assert "its clock is 7m 00s behind the orchestrator's" in opsctl(*words).output, words
     script.agents[0].state = agents.AGENT_STATE_OFFLINE
     result = opsctl("doctor")
     assert result.exit_code == 1

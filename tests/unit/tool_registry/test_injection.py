@@ -43,7 +43,7 @@ TARGET = {
     "service_command": "/usr/local/bin/ctl",
     "environment": "test",
 }
-SECTIONS = ("command", "capture", "undo")
+SECTIONS = ("command", "dry_run", "capture", "undo")
 
 
 def target_of(tool: Tool) -> dict[str, Any] | None:
@@ -64,6 +64,7 @@ def _captured_names(tool: Tool) -> list[str]:
 def has(tool: Tool, section: str) -> bool:
     return {
         "command": True,
+        "dry_run": tool.dry_run is not None,
         "capture": tool.capture is not None,
         "undo": tool.undo.command is not None,
     }[section]

@@ -34,6 +34,7 @@ def scripts(tool: Tool) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """Yields every script of a tool: its text, its parameters, and the section it is of."""
     sections = {
         "command": tool.command,
+        "dry_run": tool.dry_run.command if tool.dry_run else {},
         "capture": tool.capture.command if tool.capture else {},
         "undo": tool.undo.command or {},
     }

@@ -68,7 +68,7 @@ def list_agents(
         ],
     )
     for agent in found:
-        if why := trust.reason_of(agent):
+        for why in filter(None, (trust.reason_of(agent), trust.clock_of(agent))):
             session.terminal.note(f"{agent.name}: {why}")
 
 
@@ -98,6 +98,7 @@ def get(ctx: typer.Context, agent_id: _ID, output: _OUTPUT = options.Format.tabl
             ("version", agent.version),
             ("last seen", formats.moment(agent.last_seen_time)),
             ("certificate", formats.moment(agent.certificate_expire_time)),
+            ("clock", trust.clock_of(agent)),
         ]
     )
 

@@ -203,9 +203,11 @@ def _trust(mode: SafeMode) -> tuple[str, str]:
 
 def _agents(agents: list[Agent]) -> Iterator[Check]:
     from opsconductor.cli.agents import state_word
-    from opsconductor.cli.trust import reason_of
+    from opsconductor.cli.trust import clock_of, reason_of
 
     for agent in agents:
+        if wrong := clock_of(agent):
+            yield Check(f"clock of {agent.name}", "missing", wrong, "set it by NTP")
         if state_word(agent) == "quarantined" or agent.quarantined_tools:
             remedy = f"see to the cause, then opsctl agents release {agent.name}"
             yield Check(f"agent {agent.name}", "absent", reason_of(agent), remedy)

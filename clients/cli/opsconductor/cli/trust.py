@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opsconductor.cli import formats
+
 if TYPE_CHECKING:
     from opsconductor.cli.terminal import Terminal
     from opsconductor.v1.agent_admin_service_pb2 import Agent, SafeMode
+
+_SKEW_SECONDS = 300.0
 
 
 def in_words(mode: SafeMode) -> str:
@@ -41,6 +45,18 @@ def show(terminal: Terminal, mode: SafeMode) -> None:
         terminal.note("not known to the restored store; look at these yourself:")
         for line in mode.lost_attempts:
             terminal.note(f"  {line}")
+
+
+def clock_of(agent: Agent) -> str:
+    """Returns what is wrong with an agent's clock; empty when it is right, or nobody knows."""
+    seconds = agent.clock_skew.ToTimedelta().total_seconds()
+    if abs(seconds) <= _SKEW_SECONDS:
+        return ""
+    where = "ahead of" if seconds > 0 else "behind"
+    return (
+        f"its clock is {formats.duration(abs(seconds))} {where} the orchestrator's: certificates "
+        "and approvals may not be valid there; set it by NTP"
+    )
 
 
 def reason_of(agent: Agent) -> str:

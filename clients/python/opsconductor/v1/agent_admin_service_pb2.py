@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)opsconductor/v1/agent_admin_service.proto\x12\x0fopsconductor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x04\n\x05\x41gent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.opsconductor.v1.AgentState\x12\x10\n\x08services\x18\x05 \x03(\t\x12\x0f\n\x07methods\x18\x06 \x03(\t\x12\x32\n\x06labels\x18\x07 \x03(\x0b\x32\".opsconductor.v1.Agent.LabelsEntry\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x0f\n\x07running\x18\t \x01(\x05\x12\x0f\n\x07version\x18\n \x01(\t\x12\x32\n\x0elast_seen_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsession_epoch\x18\x0c \x01(\x03\x12;\n\x17\x63\x65rtificate_expire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstate_reason\x18\x0e \x01(\t\x12G\n\x11quarantined_tools\x18\x0f \x03(\x0b\x32,.opsconductor.v1.Agent.QuarantinedToolsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x37\n\x15QuarantinedToolsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x01\n\x08SafeMode\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tconfirmed\x18\x04 \x01(\x08\x12\x16\n\x0e\x61waited_agents\x18\x05 \x03(\t\x12\x15\n\rlost_attempts\x18\x06 \x03(\t\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x83\x01\n\x12ListAgentsResponse\x12&\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x16.opsconductor.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\tsafe_mode\x18\x03 \x01(\x0b\x32\x19.opsconductor.v1.SafeMode\"#\n\x0fGetAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"9\n\x10GetAgentResponse\x12%\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x16.opsconductor.v1.Agent\"G\n\x11\x44rainAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04undo\x18\x03 \x01(\x08\";\n\x12\x44rainAgentResponse\x12%\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x16.opsconductor.v1.Agent\"I\n\x13ReleaseAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04tool\x18\x03 \x01(\t\"=\n\x14ReleaseAgentResponse\x12%\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x16.opsconductor.v1.Agent\"d\n\x15\x43onfirmRestoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x16\n\x0ewithout_agents\x18\x03 \x03(\t\x12\x0f\n\x07planned\x18\x04 \x01(\x08\"[\n\x16\x43onfirmRestoreResponse\x12,\n\tsafe_mode\x18\x01 \x01(\x0b\x32\x19.opsconductor.v1.SafeMode\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\"_\n\x16\x43reateJoinTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07segment\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x17\x43reateJoinTokenResponse\x12\x12\n\ntoken_file\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xaa\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41GENT_STATE_OFFLINE\x10\x01\x12\x16\n\x12\x41GENT_STATE_ONLINE\x10\x02\x12\x17\n\x13\x41GENT_STATE_SUSPECT\x10\x03\x12\x18\n\x14\x41GENT_STATE_DRAINING\x10\x04\x12\x1b\n\x17\x41GENT_STATE_QUARANTINED\x10\x05\x32\xa3\x04\n\x11\x41gentAdminService\x12O\n\x04List\x12\".opsconductor.v1.ListAgentsRequest\x1a#.opsconductor.v1.ListAgentsResponse\x12J\n\x03Get\x12 .opsconductor.v1.GetAgentRequest\x1a!.opsconductor.v1.GetAgentResponse\x12P\n\x05\x44rain\x12\".opsconductor.v1.DrainAgentRequest\x1a#.opsconductor.v1.DrainAgentResponse\x12V\n\x07Release\x12$.opsconductor.v1.ReleaseAgentRequest\x1a%.opsconductor.v1.ReleaseAgentResponse\x12\x61\n\x0e\x43onfirmRestore\x12&.opsconductor.v1.ConfirmRestoreRequest\x1a\'.opsconductor.v1.ConfirmRestoreResponse\x12\x64\n\x0f\x43reateJoinToken\x12\'.opsconductor.v1.CreateJoinTokenRequest\x1a(.opsconductor.v1.CreateJoinTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)opsconductor/v1/agent_admin_service.proto\x12\x0fopsconductor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x04\n\x05\x41gent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.opsconductor.v1.AgentState\x12\x10\n\x08services\x18\x05 \x03(\t\x12\x0f\n\x07methods\x18\x06 \x03(\t\x12\x32\n\x06labels\x18\x07 \x03(\x0b\x32\".opsconductor.v1.Agent.LabelsEntry\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x0f\n\x07running\x18\t \x01(\x05\x12\x0f\n\x07version\x18\n \x01(\t\x12\x32\n\x0elast_seen_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsession_epoch\x18\x0c \x01(\x03\x12;\n\x17\x63\x65rtificate_expire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstate_reason\x18\x0e \x01(\t\x12G\n\x11quarantined_tools\x18\x0f \x03(\x0b\x32,.opsconductor.v1.Agent.QuarantinedToolsEntry\x12-\n\nclock_skew\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x37\n\x15QuarantinedToolsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x01\n\x08SafeMode\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tconfirmed\x18\x04 \x01(\x08\x12\x16\n\x0e\x61waited_agents\x18\x05 \x03(\t\x12\x15\n\rlost_attempts\x18\x06 \x03(\t\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x83\x01\n\x12ListAgentsResponse\x12&\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x16.opsconductor.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\tsafe_mode\x18\x03 \x01(\x0b\x32\x19.opsconductor.v1.SafeMode\"#\n\x0fGetAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"9\n\x10GetAgentResponse\x12%\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x16.opsconductor.v1.Agent\"G\n\x11\x44rainAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04undo\x18\x03 \x01(\x08\";\n\x12\x44rainAgentResponse\x12%\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x16.opsconductor.v1.Agent\"I\n\x13ReleaseAgentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04tool\x18\x03 \x01(\t\"=\n\x14ReleaseAgentResponse\x12%\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x16.opsconductor.v1.Agent\"d\n\x15\x43onfirmRestoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x16\n\x0ewithout_agents\x18\x03 \x03(\t\x12\x0f\n\x07planned\x18\x04 \x01(\x08\"[\n\x16\x43onfirmRestoreResponse\x12,\n\tsafe_mode\x18\x01 \x01(\x0b\x32\x19.opsconductor.v1.SafeMode\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\"_\n\x16\x43reateJoinTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07segment\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x17\x43reateJoinTokenResponse\x12\x12\n\ntoken_file\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xaa\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41GENT_STATE_OFFLINE\x10\x01\x12\x16\n\x12\x41GENT_STATE_ONLINE\x10\x02\x12\x17\n\x13\x41GENT_STATE_SUSPECT\x10\x03\x12\x18\n\x14\x41GENT_STATE_DRAINING\x10\x04\x12\x1b\n\x17\x41GENT_STATE_QUARANTINED\x10\x05\x32\xa3\x04\n\x11\x41gentAdminService\x12O\n\x04List\x12\".opsconductor.v1.ListAgentsRequest\x1a#.opsconductor.v1.ListAgentsResponse\x12J\n\x03Get\x12 .opsconductor.v1.GetAgentRequest\x1a!.opsconductor.v1.GetAgentResponse\x12P\n\x05\x44rain\x12\".opsconductor.v1.DrainAgentRequest\x1a#.opsconductor.v1.DrainAgentResponse\x12V\n\x07Release\x12$.opsconductor.v1.ReleaseAgentRequest\x1a%.opsconductor.v1.ReleaseAgentResponse\x12\x61\n\x0e\x43onfirmRestore\x12&.opsconductor.v1.ConfirmRestoreRequest\x1a\'.opsconductor.v1.ConfirmRestoreResponse\x12\x64\n\x0f\x43reateJoinToken\x12\'.opsconductor.v1.CreateJoinTokenRequest\x1a(.opsconductor.v1.CreateJoinTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,40 +37,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENT_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_AGENT_QUARANTINEDTOOLSENTRY']._loaded_options = None
   _globals['_AGENT_QUARANTINEDTOOLSENTRY']._serialized_options = b'8\001'
-  _globals['_AGENTSTATE']._serialized_start=1814
-  _globals['_AGENTSTATE']._serialized_end=1984
+  _globals['_AGENTSTATE']._serialized_start=1861
+  _globals['_AGENTSTATE']._serialized_end=2031
   _globals['_AGENT']._serialized_start=128
-  _globals['_AGENT']._serialized_end=702
-  _globals['_AGENT_LABELSENTRY']._serialized_start=600
-  _globals['_AGENT_LABELSENTRY']._serialized_end=645
-  _globals['_AGENT_QUARANTINEDTOOLSENTRY']._serialized_start=647
-  _globals['_AGENT_QUARANTINEDTOOLSENTRY']._serialized_end=702
-  _globals['_SAFEMODE']._serialized_start=705
-  _globals['_SAFEMODE']._serialized_end=861
-  _globals['_LISTAGENTSREQUEST']._serialized_start=863
-  _globals['_LISTAGENTSREQUEST']._serialized_end=921
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=924
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1055
-  _globals['_GETAGENTREQUEST']._serialized_start=1057
-  _globals['_GETAGENTREQUEST']._serialized_end=1092
-  _globals['_GETAGENTRESPONSE']._serialized_start=1094
-  _globals['_GETAGENTRESPONSE']._serialized_end=1151
-  _globals['_DRAINAGENTREQUEST']._serialized_start=1153
-  _globals['_DRAINAGENTREQUEST']._serialized_end=1224
-  _globals['_DRAINAGENTRESPONSE']._serialized_start=1226
-  _globals['_DRAINAGENTRESPONSE']._serialized_end=1285
-  _globals['_RELEASEAGENTREQUEST']._serialized_start=1287
-  _globals['_RELEASEAGENTREQUEST']._serialized_end=1360
-  _globals['_RELEASEAGENTRESPONSE']._serialized_start=1362
-  _globals['_RELEASEAGENTRESPONSE']._serialized_end=1423
-  _globals['_CONFIRMRESTOREREQUEST']._serialized_start=1425
-  _globals['_CONFIRMRESTOREREQUEST']._serialized_end=1525
-  _globals['_CONFIRMRESTORERESPONSE']._serialized_start=1527
-  _globals['_CONFIRMRESTORERESPONSE']._serialized_end=1618
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=1620
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=1715
-  _globals['_CREATEJOINTOKENRESPONSE']._serialized_start=1717
-  _globals['_CREATEJOINTOKENRESPONSE']._serialized_end=1811
-  _globals['_AGENTADMINSERVICE']._serialized_start=1987
-  _globals['_AGENTADMINSERVICE']._serialized_end=2534
+  _globals['_AGENT']._serialized_end=749
+  _globals['_AGENT_LABELSENTRY']._serialized_start=647
+  _globals['_AGENT_LABELSENTRY']._serialized_end=692
+  _globals['_AGENT_QUARANTINEDTOOLSENTRY']._serialized_start=694
+  _globals['_AGENT_QUARANTINEDTOOLSENTRY']._serialized_end=749
+  _globals['_SAFEMODE']._serialized_start=752
+  _globals['_SAFEMODE']._serialized_end=908
+  _globals['_LISTAGENTSREQUEST']._serialized_start=910
+  _globals['_LISTAGENTSREQUEST']._serialized_end=968
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=971
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1102
+  _globals['_GETAGENTREQUEST']._serialized_start=1104
+  _globals['_GETAGENTREQUEST']._serialized_end=1139
+  _globals['_GETAGENTRESPONSE']._serialized_start=1141
+  _globals['_GETAGENTRESPONSE']._serialized_end=1198
+  _globals['_DRAINAGENTREQUEST']._serialized_start=1200
+  _globals['_DRAINAGENTREQUEST']._serialized_end=1271
+  _globals['_DRAINAGENTRESPONSE']._serialized_start=1273
+  _globals['_DRAINAGENTRESPONSE']._serialized_end=1332
+  _globals['_RELEASEAGENTREQUEST']._serialized_start=1334
+  _globals['_RELEASEAGENTREQUEST']._serialized_end=1407
+  _globals['_RELEASEAGENTRESPONSE']._serialized_start=1409
+  _globals['_RELEASEAGENTRESPONSE']._serialized_end=1470
+  _globals['_CONFIRMRESTOREREQUEST']._serialized_start=1472
+  _globals['_CONFIRMRESTOREREQUEST']._serialized_end=1572
+  _globals['_CONFIRMRESTORERESPONSE']._serialized_start=1574
+  _globals['_CONFIRMRESTORERESPONSE']._serialized_end=1665
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=1667
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=1762
+  _globals['_CREATEJOINTOKENRESPONSE']._serialized_start=1764
+  _globals['_CREATEJOINTOKENRESPONSE']._serialized_end=1858
+  _globals['_AGENTADMINSERVICE']._serialized_start=2034
+  _globals['_AGENTADMINSERVICE']._serialized_end=2581
 # @@protoc_insertion_point(module_scope)

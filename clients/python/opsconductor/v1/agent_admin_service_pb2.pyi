@@ -110,6 +110,7 @@ class Agent(google.protobuf.message.Message):
     CERTIFICATE_EXPIRE_TIME_FIELD_NUMBER: builtins.int
     STATE_REASON_FIELD_NUMBER: builtins.int
     QUARANTINED_TOOLS_FIELD_NUMBER: builtins.int
+    CLOCK_SKEW_FIELD_NUMBER: builtins.int
     agent_id: builtins.str
     """Prefixed "agt_"."""
     name: builtins.str
@@ -152,6 +153,12 @@ class Agent(google.protobuf.message.Message):
     def quarantined_tools(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Tools it is given no more, each with the reason."""
 
+    @property
+    def clock_skew(self) -> google.protobuf.duration_pb2.Duration:
+        """How far its clock was ahead of the orchestrator's when it connected; negative when behind, unset when
+        nobody knows. Nothing but the validity of certificates and approvals depends on it.
+        """
+
     def __init__(
         self,
         *,
@@ -170,9 +177,10 @@ class Agent(google.protobuf.message.Message):
         certificate_expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         state_reason: builtins.str = ...,
         quarantined_tools: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        clock_skew: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["certificate_expire_time", b"certificate_expire_time", "last_seen_time", b"last_seen_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "capacity", b"capacity", "certificate_expire_time", b"certificate_expire_time", "labels", b"labels", "last_seen_time", b"last_seen_time", "methods", b"methods", "name", b"name", "quarantined_tools", b"quarantined_tools", "running", b"running", "segment", b"segment", "services", b"services", "session_epoch", b"session_epoch", "state", b"state", "state_reason", b"state_reason", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["certificate_expire_time", b"certificate_expire_time", "clock_skew", b"clock_skew", "last_seen_time", b"last_seen_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "capacity", b"capacity", "certificate_expire_time", b"certificate_expire_time", "clock_skew", b"clock_skew", "labels", b"labels", "last_seen_time", b"last_seen_time", "methods", b"methods", "name", b"name", "quarantined_tools", b"quarantined_tools", "running", b"running", "segment", b"segment", "services", b"services", "session_epoch", b"session_epoch", "state", b"state", "state_reason", b"state_reason", "version", b"version"]) -> None: ...
 
 Global___Agent: typing_extensions.TypeAlias = Agent
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.place import UNLIMITED, AgentView
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.engine.messages import Introduction, Session
 
 
+LOG = logging.getLogger(__name__)
+
+SHOWN_SKEW = timedelta(minutes=5)
+"""Clocks that differ by more make certificates and approvals fail; it is told."""
 _ALL = 1 << 30
 _BEST_FIRST = (SessionState.ONLINE, SessionState.SUSPECT, SessionState.DRAINING)
 
@@ -97,7 +103,9 @@ class Member:
         self.clock_skew = said - now if said else None
         if self.clock_skew and abs(self.clock_skew) > SHOWN_SKEW:
             seconds = self.clock_skew.total_seconds()
-            LOG.warning("the clock of agent %s differs by %.0f s: set it by NTP", self.name, seconds)
+            LOG.warning(
+                "the clock of agent %s differs by %.0f s: set it by NTP", self.name, seconds
+            )
 
     def introduce(self, introduction: Introduction) -> None:
         """Takes over what an agent says of itself."""

@@ -71,7 +71,9 @@ def introduction(hello: pb.Hello) -> Introduction:
         attempts=tuple(report(each) for each in hello.attempts),
         tool_digests=dict(hello.tool_digests),
         instance_id=hello.instance_id,
-        clock_time=hello.clock_time.ToDatetime(tzinfo=UTC) if hello.HasField("clock_time") else None,
+        clock_time=hello.clock_time.ToDatetime(tzinfo=UTC)
+        if hello.HasField("clock_time")
+        else None,
     )
 
 
