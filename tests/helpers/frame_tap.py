@@ -111,7 +111,10 @@ class FrameTap(grpc.GenericRpcHandler):
             if method == CONTROL:
                 if (words := self.first_words) is not None:
                     self.first_words = None
+                    await anext(requests)
                     yield words
+                    async for _ in requests:
+                        pass
                     return
                 self.sessions.append(session)
             try:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import html
 import json
-import re
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
@@ -46,18 +45,19 @@ def spellings(agent: str) -> tuple[bytes, ...]:
 
 
 @cache
-def _search() -> re.Pattern[bytes]:
-    """Finds any of them; of base64 also what it is in the middle of something longer."""
+def _patterns() -> tuple[bytes, ...]:
+    """Returns all of them; of base64 also what it is in the middle of something longer."""
     patterns = {item for agent in AGENTS for item in spellings(agent)}
     for agent in AGENTS:
         for before in range(3):
             inner = base64.b64encode(b"-" * before + secret_of(agent).encode())
             # Neighbours change the characters at both ends.
             patterns.add(inner[4 if before else 0 : -4])
-    return re.compile(b"|".join(re.escape(item) for item in sorted(patterns)))
+    return tuple(sorted(patterns))
 
 
 def found_in(pieces: Iterable[bytes]) -> bytes:
     """Returns the first secret that stands in one of some pieces; nothing when none does."""
-    search = _search().search
-    return next((match.group() for piece in pieces if (match := search(piece))), b"")
+    patterns = _patterns()
+    # One search after the other is far faster than one for all.
+    return next((item for piece in pieces for item in patterns if item in piece), b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from helpers.aws import moto as moto
 from helpers.jaeger import jaeger as jaeger
@@ -40,17 +40,15 @@ from tools_live.place import Place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xdist.remote import Producer
 
-
-class ByCategory(LoadScopeScheduling):
+class ByCategory(LoadScopeScheduling):  # type: ignore[misc]
     """Gives all cases of a category to one process, so that their servers start once."""
 
     def _split_scope(self, nodeid: str) -> str:
         return nodeid.partition("[")[2].partition("-")[0]
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByCategory:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByCategory:
     """Returns what hands the cases out where several processes run them."""
     return ByCategory(config, log)
 
