@@ -138,7 +138,8 @@ live: setup-dev  ## test against a real Jaeger, built with Go
 .PHONY: tools-live
 tools-live: setup-dev  ## use every tool that can be used here on a real counterpart (as root: on a booted Debian too)
 	@$(PY) deploy/setup/system_packages.py tools-live
-	$(PYTEST) -q tests/tools_live $(ARGS)
+	@if [ -n "$(PERMITTED)" ] && command -v go >/dev/null; then deploy/setup/go_tools jaeger docker-compose; fi
+	$(PYTEST) -q -n $(JOBS) tests/tools_live $(ARGS)
 
 .PHONY: clean
 clean:  ## remove environments, caches and builds (the data of `make up` stays)

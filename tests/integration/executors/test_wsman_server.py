@@ -76,7 +76,6 @@ def ansible(server: WsmanServer, folder: Path, way: str, text: str) -> tuple[int
     return done.returncode, done.stdout
 
 
-@pytest.mark.cannot_run_in_ci("ansible-core is no dependency of ours")
 @pytest.mark.skipif(not ANSIBLE.exists(), reason="ansible-core is not installed")
 @both_logins
 def test_ansible_finds_the_server_right(

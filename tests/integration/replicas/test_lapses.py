@@ -114,7 +114,7 @@ async def test_a_drain_elsewhere_outlives_what_is_noted_here(street: Street) -> 
     await two.agents.drain("a1", undo=False)
     assert not one.member().draining
     await one.agents.renewed(one.member(), one.clock(), "ab")
-    await one.agents._keeping.crashed(one.member(), ["uptime"])
+    await one.agents._keeping.crashed(one.member(), "p0", ["uptime"])
     row = await two.store.agent("a1")
     assert row is not None
     assert (row.draining, row.certificate_sha256) == (True, "ab")
