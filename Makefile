@@ -55,7 +55,7 @@ test: setup-dev  ## prove it (ARGS="-k name" for a part, JOBS=1 for one at a tim
 .PHONY: faults
 faults: setup-dev  ## kill, freeze and cut off every process at every named point; needs a few minutes
 	@$(PY) deploy/setup/system_packages.py test
-	$(PYTEST) -q -n $(JOBS) tests/faults tests/simulation $(ARGS)
+	$(PYTEST) -q -n $(JOBS) --dist worksteal --timeout=300 tests/faults tests/simulation $(ARGS)
 
 .PHONY: check format-check lint types imports house
 check: format-check lint types imports protos-check house  ## everything that is checked without running the product

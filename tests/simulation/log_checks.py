@@ -210,18 +210,10 @@ class LogChecks:
         self.require("I18", over, f"{event.step_id} is undone before {before} are")
 
     def _check_forward_grant(self, state: Execution, event: ev.AttemptGranted) -> None:
+        # What an agent's journal tells after a restore was granted before it; nobody grants it now.
+        if event.attempt_id not in state.recovered:
+            self._check_time_to_grant(state, event.step_id)
         step = state.compiled_step(event.step_id)
-        if state.state is not ExecutionState.ROLLING_BACK:
-            self.require("I13", not state.stopping, f"a grant while stopping: {state.stopping}")
-            met = all(state.steps[need].succeeded for need in step.needs)
-            self.require("I12", met, f"{event.step_id} is granted before its needs are met")
-            self.require("I12", not state.plan_gate_open, "a grant before the plan's approval")
-        gate = state.compiled.gates.steps.get(event.step_id)
-        passed = gate is None or any(
-            item.step_id == event.step_id and item.state == "approved"
-            for item in state.approvals.values()
-        )
-        self.require("I12", passed, f"{event.step_id} is granted without its own approval")
         if not step.changes:
             return
         decided = {attempt_id for attempt_id, _, _ in state.resolutions}
@@ -232,6 +224,19 @@ class LogChecks:
             self.require("I7", known, f"{event.step_id} runs again, {earlier.attempt_id} unknown")
             safe = earlier.effects == "none" or step.body["idempotent"]
             self.require("I2", safe, f"{event.step_id} is not idempotent and is granted again")
+
+    def _check_time_to_grant(self, state: Execution, step_id: str) -> None:
+        if state.state is not ExecutionState.ROLLING_BACK:
+            self.require("I13", not state.stopping, f"a grant while stopping: {state.stopping}")
+            met = all(state.steps[need].succeeded for need in state.compiled_step(step_id).needs)
+            self.require("I12", met, f"{step_id} is granted before its needs are met")
+            self.require("I12", not state.plan_gate_open, "a grant before the plan's approval")
+        gate = state.compiled.gates.steps.get(step_id)
+        passed = gate is None or any(
+            item.step_id == step_id and item.state == "approved"
+            for item in state.approvals.values()
+        )
+        self.require("I12", passed, f"{step_id} is granted without its own approval")
 
     def _check_end(self, state: Execution, event: ev.AttemptFinished) -> None:
         attempt = state.attempts.get(event.attempt_id)
