@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,8 @@ def test_without_otel_variables_nothing_is_sent_and_traceparent_is_still_there(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path) as stack:
-        answer = stack.opsctl("run", "run_command", 'argv=["printenv","TRACEPARENT"]', "-o", "json")
+        argv = json.dumps(["sh", "-c", "echo $TRACEPARENT"])
+        answer = stack.opsctl("run", "run_command", f"argv={argv}", "-o", "json")
         assert answer.code == 0, answer.out
         version, trace_id, span_id, flags = answer.json["output"]["text"].strip().split("-")
         assert (version, trace_id) == ("00", answer.json["trace_id"])

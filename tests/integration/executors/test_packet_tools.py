@@ -41,7 +41,7 @@ ip -n {r} addr add 10.91.0.7/24 dev bridge
 ip -n {r} addr add 10.92.0.1/24 dev {r}2
 ip -n {r} link set {r}2 up
 ip -n {r} link set lo up
-ip netns exec {r} sysctl -qw net.ipv4.ip_forward=1
+ip netns exec {r} sysctl -qw net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0
 ip -n {r} route add prohibit 10.92.0.9/32
 ip -n {r} route add blackhole 10.92.0.8/32
 ip -n {a} addr add 10.91.0.1/24 dev {a}0
@@ -181,8 +181,8 @@ def test_a_syn_probe_tells_open_closed_and_filtered_apart(spaces: Spaces) -> Non
     output, _ = spaces.run("tcp_syn_probe", host="10.92.0.2", ports="79-80")
     states = {port["port"]: (port["state"], port["answer"]) for port in output["ports"]}
     assert states == {79: ("closed", "RA"), 80: ("open", "SA")}
-    for host, answer in (("10.92.0.8", "none"), ("10.92.0.9", "icmp dest-unreach")):
-        output, _ = spaces.run("tcp_syn_probe", host=host, ports="80", wait_seconds=1)
+    for host, answer, wait in (("10.92.0.8", "none", 1), ("10.92.0.9", "icmp dest-unreach", 15)):
+        output, _ = spaces.run("tcp_syn_probe", host=host, ports="80", wait_seconds=wait)
         (port,) = output["ports"]
         assert (port["state"], port["answer"]) == ("filtered", answer)
 
