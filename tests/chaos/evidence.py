@@ -30,6 +30,9 @@ TABLES = {
     "meta": "key, value",
 }
 
+SEEN_LATE = 30.0
+"""Seconds after which every process has seen a shift; shifts are of an hour at least."""
+
 
 def dump_sqlite(store: Path, to: Path) -> None:
     """Writes the tables of a SQLite store as JSON lines."""
@@ -237,7 +240,7 @@ def true_time(seconds: float, jumps: list[Row]) -> float:
     """Returns what the clock would have said had it not been shifted then."""
     for jump in jumps:
         began, ended = jump["began"] + jump["seconds"], jump["ended"] + jump["seconds"]
-        if began - 0.5 <= seconds <= ended + 0.5:
+        if began - SEEN_LATE <= seconds <= ended + SEEN_LATE:
             return float(seconds - jump["seconds"])
     return seconds
 

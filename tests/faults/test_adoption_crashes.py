@@ -17,6 +17,7 @@ from helpers.stack import Stack, wait_until
 from opsconductor.agent.executors.run_folder import RunFolder, RunFolders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SIZE = 3_000_000
@@ -37,6 +38,12 @@ sys.stdout.buffer.write(data[SIZE // 2:])
 sys.stdout.flush()
 tell("end")
 """.replace("SIZE", str(SIZE))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_waiting(stack: Stack) -> Iterator[None]:
+    yield
+    (stack.folder / "go").touch()
 
 
 def _begin(stack: Stack, **fields: object) -> str:

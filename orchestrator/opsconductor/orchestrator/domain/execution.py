@@ -82,6 +82,9 @@ class StepRecord:
     ended_at: datetime | None = None
     queued_at: datetime | None = None
     not_before: datetime | None = None
+    """When its next try is due."""
+    delayed_at: datetime | None = None
+    """When it was told to wait until then."""
     late_inputs: Json = None
     output: Json = None
     error: Json = None

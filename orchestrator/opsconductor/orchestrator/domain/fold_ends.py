@@ -43,7 +43,12 @@ def _undo_queued(event: ev.UndoQueued, state: Execution, at: datetime) -> Execut
     record = state.steps[event.step_id]
     if record.attempt_ids:
         state = state.with_attempt(record.attempt_ids[-1], judged=True)
-    changes = {"undo_queued": True, "queued_at": at, "not_before": parse_time(event.not_before)}
+    changes = {
+        "undo_queued": True,
+        "queued_at": at,
+        "not_before": parse_time(event.not_before),
+        "delayed_at": at,
+    }
     if record.state is StepState.ROLLING_BACK:
         return state.with_step(event.step_id, **changes)
     return move_step(state, event.step_id, StepState.ROLLING_BACK, **changes)

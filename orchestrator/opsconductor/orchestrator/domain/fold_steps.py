@@ -139,7 +139,11 @@ def _retry_scheduled(event: ev.RetryScheduled, state: Execution, at: datetime) -
     last = record.attempt_ids[-1]
     state = state.with_attempt(last, judged=True)
     return move_step(
-        state, event.step_id, StepState.QUEUED, not_before=parse_time(event.not_before)
+        state,
+        event.step_id,
+        StepState.QUEUED,
+        not_before=parse_time(event.not_before),
+        delayed_at=at,
     )
 
 

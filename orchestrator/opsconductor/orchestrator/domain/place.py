@@ -8,7 +8,13 @@ from datetime import timedelta
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.execution import FORWARD, UNDO, Attempt, Execution
+from opsconductor.orchestrator.domain.execution import (
+    FORWARD,
+    UNDO,
+    Attempt,
+    Execution,
+    StepRecord,
+)
 from opsconductor.orchestrator.domain.locks import fails_on_conflict, in_words, locks_of
 from opsconductor.orchestrator.domain.rooms import Rooms
 from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState, StepState
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
 
 
 UNLIMITED = 2**31
+CLOCKS_APART = timedelta(minutes=1)
+"""By so much the clocks of several orchestrators may differ without one being thought set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,18 +231,25 @@ def ready_steps(state: Execution, now: datetime) -> list[ReadyStep]:
     found = []
     for step in state.compiled.rollback if undoing else state.compiled.steps:
         record = state.steps[step.step_id]
-        if record.state is StepState.QUEUED and _due(record.not_before, now):
+        if record.state is StepState.QUEUED and is_due(record, now):
             found.append(_ready(state, step, FORWARD, demand_of(step.body)))
     if undoing and state.undo:
         for step_id in state.undo.order:
             record = state.steps[step_id]
-            if record.undo_queued and _due(record.not_before, now):
+            if record.undo_queued and is_due(record, now):
                 found.append(_undo(state, state.compiled_step(step_id)))
     return found
 
 
-def _due(not_before: datetime | None, now: datetime) -> bool:
-    return not_before is None or not_before <= now
+def is_due(record: StepRecord, now: datetime) -> bool:
+    """Tells whether a step need not wait any longer before its next try.
+
+    A clock that was set back to before the wait began tells nothing of how long it lasted: better a
+    try too early than one a day late.
+    """
+    if record.not_before is None or record.not_before <= now:
+        return True
+    return record.delayed_at is not None and now < record.delayed_at - CLOCKS_APART
 
 
 def _undo(state: Execution, step: CompiledStep) -> ReadyStep:

@@ -25,6 +25,12 @@ def test_a_failed_read_is_tried_again_after_its_delay() -> None:
     assert story.complete("a").outcome == "completed"
 
 
+def test_a_clock_that_was_set_back_does_not_make_a_retry_wait_for_a_day() -> None:
+    story = Story(compiled(look("a", retry=AGAIN))).end("a", "failed")
+    assert story.wait(seconds=-30).running == []
+    assert story.wait(seconds=-86_400).running == ["a"]
+
+
 def test_attempts_are_not_made_beyond_their_number() -> None:
     story = Story(compiled(look("a", retry=AGAIN)))
     for _ in range(3):
