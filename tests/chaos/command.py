@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from chaos import diagnosis
 from chaos.checker import check
 from chaos.evidence import Evidence
 from chaos.report import Tally
@@ -68,6 +69,8 @@ def main() -> int:
         for violation in found[:20]:
             say(f"  {violation}")
     for folder in kept:
+        if (told := folder / diagnosis.FILE).exists():
+            say(told.read_text(errors="replace"))
         say(f"kept: {folder} (again: {sys.executable} {sys.argv[0]} check {folder})")
     return _verdict(tally, parts, absent)
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chaos import diagnosis
 from chaos.cells import AT_START, arm, armed_service, has_acted, provoke, reach
 from chaos.evidence import Evidence, dump_postgres, dump_sqlite
 from chaos.faults import FAULTS
@@ -46,7 +47,8 @@ def carry_out(
                 number += 1
                 following = rounds[place].cell if place < len(rounds) else None
                 done = _round(world, workload, number, item, following, random)
-                workload.finish(number, settle)
+                if left := workload.finish(number, settle):
+                    diagnosis.write_down(world, f"not settled after {item.fault}: {left}")
                 world.sample()
                 say(f"{place}/{len(rounds)} {item.fault}{'' if done else ': found nothing'}")
                 if not done:
@@ -87,6 +89,8 @@ def _round(
     world.note("injected", round=number, fault=item.fault, done=done)
     began = time.monotonic()
     whole = world.heal(following)
+    if not whole:
+        diagnosis.write_down(world, f"not everything is connected after {item.fault}")
     seconds = round(time.monotonic() - began, 2)
     world.note("healed", round=number, fault=item.fault, whole=whole, seconds=seconds)
     return done

@@ -271,6 +271,11 @@ class World:
         """Lets an agent's machine have been started again."""
         (place.folder / "boot").write_text(f"boot-{self.random.getrandbits(64):016x}\n")
 
+    @property
+    def services(self) -> list[Service]:
+        """Every process of the product that should run."""
+        return [*self.orchestrators, *(place.service for place in self.places.values())]
+
     # Inside
 
     def _soothe(self) -> None:
@@ -293,8 +298,3 @@ class World:
     def _whole_or_dead(self) -> bool:
         dead = any(not service.alive for service in self.services)
         return dead or self.online() >= self.expected()
-
-    @property
-    def services(self) -> list[Service]:
-        """Every process of the product that should run."""
-        return [*self.orchestrators, *(place.service for place in self.places.values())]

@@ -14,5 +14,7 @@ from pathlib import Path
 if os.environ.get("OPSC_CHAOS"):
     sys.path.append(str(Path(__file__).resolve().parents[2]))
     from chaos.inside.patches import Patcher
+    from chaos.inside.stacks import answer
 
+    answer()
     sys.meta_path.insert(0, Patcher(os.environ["OPSC_CHAOS"].split(",")))

@@ -101,17 +101,19 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         session = AgentSession()
         said = wire_agents.introduction(hello)
         member = await self._agents.connect(member.agent_id, said, session)
-        yield wire_agents.welcome(member, self._store.incarnation, self._replica)
-        reader = asyncio.create_task(self._read(member, session, frames, said))
-        expiry = self._end_with_certificate(session, context)
         try:
-            while (frame := await session.next()) is not None:
-                yield frame
-            if reader.done() and not reader.cancelled() and (error := reader.exception()):
-                raise error
+            yield wire_agents.welcome(member, self._store.incarnation, self._replica)
+            reader = asyncio.create_task(self._read(member, session, frames, said))
+            expiry = self._end_with_certificate(session, context)
+            try:
+                while (frame := await session.next()) is not None:
+                    yield frame
+                if reader.done() and not reader.cancelled() and (error := reader.exception()):
+                    raise error
+            finally:
+                expiry.cancel()
+                reader.cancel()
         finally:
-            expiry.cancel()
-            reader.cancel()
             self._agents.disconnect(member, session)
 
     async def Output(  # noqa: N802
