@@ -91,8 +91,12 @@ class FaultProxy:
             _reset(server)
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        ends = {client.fileno(): client, server.fileno(): server}
+        poller = select.poll()  # select() takes no descriptor above 1023
+        for number in ends:
+            poller.register(number, select.POLLIN)
         while True:
-            ready, _, _ = select.select([client, server], [], [], 0.05)
+            ready = [ends[number] for number, _ in poller.poll(50)]
             mode = self.mode
             if mode == "blackhole":
                 time.sleep(0.02)
