@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chaos.checks.violation import Violation
 from chaos.program import stream
+from opsconductor.agent.output import gap_note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from chaos.evidence import Evidence
 
@@ -19,9 +20,12 @@ _GAP = re.compile(rb"\n\[\xe2\x80\xa6 \d+ bytes left out \xe2\x80\xa6\]\n\Z")
 
 
 def exact(evidence: Evidence) -> Iterator[Violation]:
-    """I8: stored bytes are a prefix of the truth, and all of it where the record says complete."""
+    """I8: stored bytes are what was printed; all of it where the record says complete.
+
+    Where the record names a gap, exactly those bytes are missing there.
+    """
     for attempt_id, starts in evidence.starts.items():
-        truth = stream(attempt_id, starts[0]["bytes"])
+        printed = stream(attempt_id, starts[0]["bytes"])
         stored, hole = _joined(evidence.output.get((attempt_id, STDOUT), []))
         execution_id = starts[0]["execution"]
         finish = evidence.finishes.get(attempt_id)
@@ -29,14 +33,16 @@ def exact(evidence: Evidence) -> Iterator[Violation]:
         # Said to be incomplete: a line that counts what is missing may stand at its end.
         declared = body is not None and (body["error"] or {}).get("code") == "OUTPUT_LOST"
         kept = _GAP.sub(b"", stored) if declared else stored
+        wholes = [printed] if declared or body is None else _wholes(printed, body.get("gaps") or ())
         if hole:
             yield Violation("I8", f"{attempt_id}: {hole}", execution_id)
-        elif kept != truth[: len(kept)]:
+        elif not any(whole.startswith(kept) for whole in wholes):
             yield Violation("I8", f"{attempt_id}: stored bytes were never printed", execution_id)
         if body is None:
             continue
-        if not declared and body["state"] == "completed" and body["stdout_bytes"] != len(truth):
-            text = f"{attempt_id} printed {len(truth)}, declares {body['stdout_bytes']}"
+        sizes = {len(whole) for whole in wholes}
+        if not declared and body["state"] == "completed" and body["stdout_bytes"] not in sizes:
+            text = f"{attempt_id} printed {len(printed)}, declares {body['stdout_bytes']}"
             yield Violation("I8", text, execution_id)
         if body["state"] in ("completed", "failed") and not hole:
             # What was acknowledged and then lost with the store, nobody has any more.
@@ -48,6 +54,15 @@ def exact(evidence: Evidence) -> Iterator[Violation]:
             wanted = str(body["stdout_sha256"]).removeprefix("sha256:")
             if wanted and digest != wanted and len(stored) == body["stdout_bytes"]:
                 yield Violation("I8", f"{attempt_id}: another hash than declared", execution_id)
+
+
+def _wholes(printed: bytes, gaps: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    """Returns what may be stored of a stream: with its gap, with or without the line about it."""
+    for gap in gaps:
+        if gap["stream"] == "stdout":
+            before, after = printed[: gap["offset"]], printed[gap["offset"] + gap["bytes"] :]
+            return [before + gap_note(gap["bytes"]) + after, before + after]
+    return [printed]
 
 
 def _joined(chunks: list[tuple[int, bytes]]) -> tuple[bytes, str]:

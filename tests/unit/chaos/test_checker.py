@@ -21,6 +21,7 @@ from opsconductor.rpc import canonical, ids, sshsig
 from opsconductor.rpc.statements import NAMESPACE, approval_statement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NOW = 1_000.0
@@ -63,10 +64,17 @@ class Fabricated:
         self.story.happen(*told)
         return self
 
-    def run(self, step_id: str, *, state: str = "completed", **fields: Any) -> str:
+    def run(
+        self,
+        step_id: str,
+        *,
+        state: str = "completed",
+        keep: Callable[[bytes], bytes] = bytes,
+        **fields: Any,
+    ) -> str:
         """Lets a step start and end as it should; returns its attempt."""
         attempt_id = self.story.live(step_id).attempt_id
-        printed = stream(attempt_id, 200)
+        printed = keep(stream(attempt_id, 200))
         digest = hashlib.sha256(printed).hexdigest()
         self.started(attempt_id, step_id)
         self.ended(attempt_id, step_id)
@@ -215,6 +223,26 @@ def test_an_unknown_that_its_agent_knows_is_found(run: Fabricated) -> None:
 def test_output_that_is_not_what_was_printed_is_found(good: Fabricated, stored: bytes) -> None:
     good.output[good.ledger[0]["attempt"], 1] = [(0, stored)]
     assert good.broken() == {"I8"}
+
+
+GAP = {"stream": "stdout", "offset": 20, "bytes": 100}
+
+
+@pytest.mark.parametrize("line", [b"", "\n[… 100 bytes left out …]\n".encode()])
+def test_a_gap_on_record_is_no_violation(run: Fabricated, line: bytes) -> None:
+    run.approve().run("one", keep=lambda data: data[:20] + line + data[120:], gaps=[GAP])
+    run.run("two")
+    assert run.broken() == set()
+
+
+@pytest.mark.parametrize("lost", [(20, 119), (20, 121), (19, 119), (0, 0)])
+def test_another_gap_than_the_one_on_record_is_found(
+    run: Fabricated, lost: tuple[int, int]
+) -> None:
+    begin, end = lost
+    run.approve().run("one", keep=lambda data: data[:begin] + data[end:], gaps=[GAP])
+    run.run("two")
+    assert run.broken() == {"I8"}
 
 
 def test_output_that_came_twice_is_found(good: Fabricated) -> None:
