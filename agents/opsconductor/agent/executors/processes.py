@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 _PROC = Path("/proc")
 DEAD = frozenset("ZX")
 """States of processes that run no more."""
-_NOBODY = -1
 
 
 class ProcessId(NamedTuple):
@@ -85,13 +84,17 @@ def step_processes(traces: Traces, known: Iterable[int] = ()) -> list[ProcessInf
     return [table[pid] for pid in sorted(members & table.keys()) if table[pid].state not in DEAD]
 
 
-def _still(identity: ProcessId | None, table: Mapping[int, ProcessInfo]) -> int:
-    """Returns the number of a process if it can still stand for it, else one nobody has."""
+def _still(identity: ProcessId | None, table: Mapping[int, ProcessInfo]) -> int | None:
+    """Returns the number of a process if it can still stand for it.
+
+    No number stands for nobody: of a process that is being collected the kernel says that its
+    group and session are -1.
+    """
     if identity is None:
-        return _NOBODY
+        return None
     now = table.get(identity.pid)
     reused = identity.started and now is not None and now.started != identity.started
-    return _NOBODY if reused else identity.pid
+    return None if reused else identity.pid
 
 
 def send_signal(info: ProcessInfo, number: signal.Signals) -> bool:
