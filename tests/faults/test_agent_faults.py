@@ -219,6 +219,35 @@ async def test_a_cut_off_agent_goes_on_when_it_is_not_told_otherwise(
         await until(lambda: healed.output[key] == b"end\n")
 
 
+async def test_an_agent_keeps_its_grpc_threads_from_one_connection_to_the_next(
+    agent: AgentProcess, server: FakeOrchestrator, authority: CertificateAuthority
+) -> None:
+    process = await agent.join()
+    await server.connection()
+    before = _engine_threads(process.pid)
+    await server.__aexit__()
+    tries = []
+
+    def end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.append(_engine_threads(process.pid))
+        writer.close()
+
+    async with await asyncio.start_server(end, "127.0.0.1", server.port):
+        await until(lambda: len(tries) >= 3, 30)
+    async with secured(authority, port=server.port) as healed:
+        healed.epoch = 10
+        await _patient(healed)
+        assert before
+        assert [*tries, _engine_threads(process.pid)] == [before] * (len(tries) + 1)
+
+
+def _engine_threads(pid: int) -> set[str]:
+    names = {
+        path.parent.name: path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/comm")
+    }
+    return {thread for thread, name in names.items() if name.startswith("lifeguard")}
+
+
 async def _patient(server: FakeOrchestrator) -> Connection:
     await until(lambda: bool(server.connections), 60)
     return server.connections[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from opsconductor.agent.session import tasks
 from opsconductor.agent.session.link import Link
+from opsconductor.rpc.channel import keep_engine
 
 if TYPE_CHECKING:
     from opsconductor.agent.session.shared import Shared
@@ -30,6 +31,10 @@ class Links:
 
     async def run(self) -> None:
         """Keeps every link alive until cancelled; raises what must end the agent."""
+        async with keep_engine():
+            await self._keep_alive()
+
+    async def _keep_alive(self) -> None:
         try:
             while True:
                 changed = asyncio.create_task(self._shared.endpoints.change.wait())

@@ -166,6 +166,16 @@ def open_channel(
     return grpc.secure_channel(endpoint, tls.credentials(), options)
 
 
+def keep_engine() -> grpc.aio.Channel:
+    """Opens a channel that never connects; while it is open, gRPC keeps its threads.
+
+    gRPC takes them down with a process's last channel. Where that waits for a thread which waits
+    for Python, the process stands still for ever (grpc/grpc#42247), so who connects over and over
+    keeps one open.
+    """
+    return grpc.aio.insecure_channel("unix:///dev/null")
+
+
 def _is_loopback(endpoint: str) -> bool:
     host = endpoint.rpartition(":")[0].strip("[]")
     try:
