@@ -175,9 +175,9 @@ class RunSink:
         self._raw += len(data)
         await self._move(stream, self._redactor.feed(data), self._raw - self._redactor.held)
 
-    async def flush(self) -> None:
+    async def flush(self, *, whole: bool) -> None:
         """See TakingSink."""
-        await self._move("stdout", self._redactor.finish(), self._raw)
+        await self._move("stdout", self._redactor.finish(whole=whole), self._raw)
 
     async def _move(self, stream: Any, done: bytes, raw: int) -> None:
         taken, key = self._folder.disk.taken, self._folder.attempt_id

@@ -46,8 +46,13 @@ class OutputStore(Sink, Protocol):
 class Flushing(Sink, Protocol):
     """A sink that holds back bytes until it knows more."""
 
-    async def flush(self) -> None:
-        """Lets go of everything held back."""
+    async def flush(self, *, whole: bool) -> None:
+        """Lets go of everything held back.
+
+        Args:
+            whole: Whether the output is all there was to be; of one that was cut off, an end that
+                could be the beginning of a secret is masked.
+        """
 
 
 class Collected:
@@ -154,7 +159,7 @@ class Caller:
         except Refused as refused:
             outcome = refused.outcome
         if sink is not None:
-            await sink.flush()
+            await sink.flush(whole=outcome.state == "completed")
         return judge(prepared, outcome, store)
 
 

@@ -77,8 +77,8 @@ class MaskedSink:
         if done := self._streams[stream].feed(data):
             await self._store.write(stream, done)
 
-    async def flush(self) -> None:
-        """Passes on the rest."""
+    async def flush(self, *, whole: bool = True) -> None:
+        """Passes on the rest. See Flushing."""
         for stream, redactor in self._streams.items():
-            if rest := redactor.finish():
+            if rest := redactor.finish(whole=whole):
                 await self._store.write(stream, rest)

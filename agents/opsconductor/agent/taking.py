@@ -36,10 +36,10 @@ class TakingSink:
         """Masks and stores; may hold back an end that could begin a secret."""
         await self._streams[stream].write(data)
 
-    async def flush(self) -> None:
-        """Stores what was held back."""
+    async def flush(self, *, whole: bool = True) -> None:
+        """Stores what was held back. See Flushing."""
         for stream in self._streams.values():
-            await stream.flush()
+            await stream.flush(whole=whole)
 
     def position(self, stream: Stream) -> int:
         """Returns how many bytes of the command's own output were stored for good."""
@@ -82,9 +82,9 @@ class _TakingStream:
         done = self._redactor.feed(data)
         await self._move(done, self._raw - self._redactor.held)
 
-    async def flush(self) -> None:
+    async def flush(self, *, whole: bool) -> None:
         if not self._failed:
-            await self._move(self._redactor.finish(), self._raw)
+            await self._move(self._redactor.finish(whole=whole), self._raw)
         if self.missed:
             self._spool.resume(self._stream, missing=self.missed)
             self.missed = 0

@@ -21,8 +21,9 @@ from helpers.servers import redis_server as redis_server
 from helpers.snmp import snmpd as snmpd
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import no_credentials
-from opsconductor.agent.executors.redact import RedactingSink
+from opsconductor.agent.executors.redact import Redactor
 from opsconductor.agent.executors.registry import Executors
+from opsconductor.agent.masking import MaskedSink
 from opsconductor.rpc import canonical
 from opsconductor.tool_registry.rendered import ScriptCommand
 
@@ -175,7 +176,7 @@ async def test_a_dry_run_has_no_effects(trial: Trial) -> None:
 async def test_secrets_are_masked_in_what_is_stored(trial: Trial) -> None:
     if trial.subject.echo is None:
         return
-    masked = RedactingSink(trial.sink, [SECRET])
+    masked = MaskedSink(trial.sink, Redactor([SECRET]))
     outcome = await trial.run(trial.subject.echo, sink=masked)
     await masked.flush()
     assert outcome.state == "completed", outcome.error

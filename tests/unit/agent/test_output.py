@@ -3,8 +3,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +18,6 @@ from opsconductor.agent.output import CHUNK_BYTES, CREDIT_BYTES, Limits, Spools,
 if TYPE_CHECKING:
     import asyncio
     from pathlib import Path
-
-    import pytest
 
     from opsconductor.agent.executors.base import Call, Sink
 
@@ -323,4 +322,29 @@ async def test_secrets_are_masked_in_output_command_and_messages(tmp_path: Path)
     assert spool.content("stdout") == b"the password is [REDACTED]\n"
     assert secret not in repr(report)
     assert secret.encode() not in (tmp_path / "journal").read_bytes()
+    agent.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "stored"),
+    [("cancelled", b"password: [REDACTED]"), ("completed", b"password: correct ho")],
+)
+async def test_a_tool_that_is_ended_amid_a_secret_leaks_no_part_of_it(
+    tmp_path: Path, state: Literal["cancelled", "completed"], stored: bytes
+) -> None:
+    async def is_cut_off(call: Call, sink: Sink, _: asyncio.Event) -> Outcome:
+        await sink.write("stdout", b"password: correct ho")
+        if state == "completed":
+            return Outcome.ended(call, 0)
+        return Outcome.stopped(call, state, exit_code=None)
+
+    agent = Agent(tmp_path)
+    agent.secrets = ("correct horse battery",)
+    agent.executor.scripts.append(is_cut_off)
+    order = Orchestrator().order(body_of(READ))
+    agent.worker.assign(order)
+    assert (await agent.final(order.attempt_id)).state == state
+    spool = agent.spools.find(order.attempt_id)
+    assert spool is not None
+    assert spool.content("stdout") == stored
     agent.close()

@@ -17,8 +17,6 @@ from urllib.parse import quote, quote_plus
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from opsconductor.agent.executors.base import Sink, Stream
-
 MASK = b"[REDACTED]"
 SHORTEST_SECRET = 6
 """A shorter one would mask half the output and still be guessed from the rest."""
@@ -111,33 +109,12 @@ class StreamRedactor:
         """How many bytes are held back."""
         return len(self._held)
 
-    def finish(self) -> bytes:
-        """Returns the rest."""
+    def finish(self, *, whole: bool = True) -> bytes:
+        """Returns the rest; with the beginning of a secret masked if not the whole was printed."""
         held, self._held = self._held, b""
+        if not whole and len(held) >= SHORTEST_SECRET:
+            return MASK
         return self._redactor.data(held)
-
-
-class RedactingSink:
-    """A sink that masks secrets before another sink sees them; ``flush`` it at the end."""
-
-    def __init__(self, sink: Sink, secrets: Iterable[str]) -> None:
-        self._sink = sink
-        redactor = Redactor(secrets)
-        self._streams: dict[Stream, StreamRedactor] = {
-            "stdout": redactor.stream(),
-            "stderr": redactor.stream(),
-        }
-
-    async def write(self, stream: Stream, data: bytes) -> None:
-        """Masks and passes on; may hold back an end that could be the start of a secret."""
-        if done := self._streams[stream].feed(data):
-            await self._sink.write(stream, done)
-
-    async def flush(self) -> None:
-        """Passes on what was held back."""
-        for stream, redactor in self._streams.items():
-            if rest := redactor.finish():
-                await self._sink.write(stream, rest)
 
 
 def _key_lines(secret: str) -> Iterator[bytes]:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opsconductor.agent.executors.redact import MASK, RedactingSink, Redactor
+from opsconductor.agent.executors.redact import MASK, Redactor
+from opsconductor.agent.masking import MaskedSink
 
 SECRET = "hunter2-and/more+ümlaut"
 KEY = (
@@ -115,6 +116,23 @@ def test_a_short_secret_is_refused_without_repeating_it() -> None:
     assert "abc12" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("printed", "left"),
+    [
+        (b"password: opensesame", b"password: " + MASK),
+        (b"password: opense", b"password: " + MASK),
+        (b"password: open", b"password: open"),  # too short to be more than a word
+        (b"password: none", b"password: none"),
+    ],
+)
+def test_the_beginning_of_a_secret_is_masked_where_output_was_cut_off(
+    printed: bytes, left: bytes
+) -> None:
+    stream = Redactor(["opensesame-1"]).stream()
+    assert stream.feed(printed) + stream.finish(whole=False) == left
+    assert stream.feed(printed) + stream.finish() == printed
+
+
 async def test_the_sink_masks_each_stream_by_itself() -> None:
     got: list[tuple[str, bytes]] = []
 
@@ -122,7 +140,7 @@ async def test_the_sink_masks_each_stream_by_itself() -> None:
         async def write(self, stream: str, data: bytes) -> None:
             got.append((stream, data))
 
-    sink = RedactingSink(Sink(), ["secret-1"])
+    sink = MaskedSink(Sink(), Redactor(["secret-1"]))
     await sink.write("stdout", b"secr")
     await sink.write("stderr", b"et-1 is no secret\n")
     await sink.write("stdout", b"et-1")
