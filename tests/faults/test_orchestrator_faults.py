@@ -124,3 +124,30 @@ def test_an_agent_without_its_journal_is_kept_out_and_its_change_is_unknown(stac
     stack.kill_agent()
     stack.start_agent()
     wait_until(lambda: stack.agent_state("local") == "online", "the agent is let in again")
+
+
+def test_a_change_of_an_agent_that_was_destroyed_is_unknown_once_it_is_retired(
+    stack: Stack,
+) -> None:
+    stack.up()
+    argv = ["sh", "-c", f"echo started > {stack.ledger}; sleep 30"]
+    step = {"id": "long", "tool": "run_command", "inputs": {"argv": argv}, "undo": "none"}
+    execution_id = stack.submit({"name": "long", "steps": [step]})
+    wait_until(lambda: stack.ledger.exists(), "the change has begun")
+    refused = stack.opsctl("agents", "retire", "local", "--reason", "out of fashion")
+    assert refused.code != 0
+    assert "is connected" in refused.err
+    stack.kill_agent()
+    shutil.rmtree(stack.embedded.agent_directory)
+    wait_until(lambda: stack.agent_state("local") == "offline", "its end is noticed")
+    retired = stack.opsctl("agents", "retire", "local", "--reason", "its host burnt")
+    assert retired.code == 0, retired.err
+    assert f"step long of {execution_id} is unknown" in retired.err
+    result = stack.wait_for(execution_id)
+    assert result["status"] == "attention_required"
+    assert result["step_results"][0]["error"]["code"] == "AGENT_RETIRED"
+    resolved = stack.opsctl(
+        *("runs", "resolve", execution_id, "long", "--as", "failed", "--reason", "it is not there")
+    )
+    assert resolved.code == 0, resolved.err
+    assert stack.wait_for(execution_id)["status"] == "failed"

@@ -61,6 +61,11 @@ class Agents(Answers, agent_admin_service_pb2_grpc.AgentAdminServiceServicer):
         self.called(request, context)
         return agents.ReleaseAgentResponse(agent=self.script.agents[0])
 
+    def Retire(self, request: Any, context: grpc.ServicerContext) -> agents.RetireAgentResponse:
+        self.called(request, context)
+        step = agents.UnknownStep(execution_id="exec_1", step_id="one")
+        return agents.RetireAgentResponse(agent=self.script.agents[0], unknown_steps=[step])
+
     def ConfirmRestore(
         self, request: Any, context: grpc.ServicerContext
     ) -> agents.ConfirmRestoreResponse:

@@ -87,6 +87,7 @@ _LOOKS = [
     ("agents", "list"),
     ("agents", "get", "local"),
     ("agents", "drain", "local"),
+    ("agents", "retire", "local", "--reason", "its host burnt"),
     ("assets", "list"),
     ("assets", "add", "web-02", "--type", "linux_server", "--tag", "web", "--label", "a=b"),
     ("runs", "cancel", EXECUTION),
@@ -157,6 +158,14 @@ def test_whole_numbers_of_outputs_stay_whole(opsctl: Opsctl, script: Script) -> 
     assert '"share": 0.5' in text
     (listed,) = json.loads(opsctl("runs", "list", "-o", "json").stdout)
     assert repr(listed["steps"][0]["output"]["list"]) == "[1, {'deep': 2}]"
+
+
+def test_a_retired_agent_leaves_steps_to_look_at(opsctl: Opsctl, filled: Script) -> None:
+    result = opsctl("agents", "retire", "local", "--reason", "its host burnt")
+    assert "local retired" in result.stdout
+    assert "step one of exec_1 is unknown" in result.stderr
+    assert "opsctl runs get exec_1" in result.stderr
+    assert opsctl("agents", "retire", "local").exit_code == 2
 
 
 def test_an_unknown_run_is_a_usage_error_without_output(opsctl: Opsctl) -> None:

@@ -232,6 +232,13 @@ CALLS: list[tuple[str, Callable[[SyncClient], Any], dict[str, Any], Any, Any]] =
         AGENT,
     ),
     (
+        "AgentAdmin.Retire",
+        lambda c: c.retire_agent("agent-1", "the host burnt"),
+        {"agent_id": "agent-1", "reason": "the host burnt"},
+        agents.RetireAgentResponse(agent=AGENT),
+        agents.RetireAgentResponse(agent=AGENT),
+    ),
+    (
         "AgentAdmin.CreateJoinToken",
         lambda c: c.create_join_token("agent-2", "dmz"),
         {"name": "agent-2", "segment": "dmz"},

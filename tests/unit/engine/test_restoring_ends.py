@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.backups import Backup, confirm_but, remember
-from helpers.plans import restart
+from helpers.backups import Backup, come, confirm, confirm_but, remember
+from helpers.plans import look, restart
 from opsconductor.orchestrator.domain import commands
 from opsconductor.orchestrator.engine.messages import Report
 from opsconductor.rpc import ids
-from opsconductor.rpc.errors import StoreRegressed
+from opsconductor.rpc.errors import PermissionDenied, StoreRegressed
 
 if TYPE_CHECKING:
     from helpers.engines import House, Line
@@ -110,3 +110,27 @@ async def test_a_cancel_says_of_an_undo_it_had_forgotten_that_it_is_not_verified
     state = await house.state(run)
     assert state.state == "cancel_unverified"
     assert "the undo of a" in state.reason
+
+
+@pytest.mark.parametrize("gone", ["retired", "without its journal"])
+async def test_what_runs_of_a_step_whose_turn_has_not_come_is_unknown_without_its_agent(
+    backup: Backup, gone: str
+) -> None:
+    house = backup.house
+    for name in ("a1", "a2"):
+        house.hang_up(name)
+    run = await house.submit(look("a"), restart("b", target=WEB, needs=["a"]), mode="graph")
+    with pytest.raises(StoreRegressed):
+        await house.connect("a1", incarnation="newer")
+    before = await confirm(house)
+    await come(house, "a1", "newer", remember(run, "b", "running", effects="possible"))
+    house.hang_up("a1")
+    if gone == "retired":
+        await house.agents.retire("a1", "olga", "its host burnt")
+    else:
+        with pytest.raises(PermissionDenied, match="JOURNAL_LOST"):
+            await house.connect("a1", journal_id="another", incarnation=house.store.incarnation)
+    await come(house, "a2", before, remember(run, "a", "completed"))
+    state = await house.state(run)
+    assert state.state == "attention_required"
+    assert state.steps["b"].state == "unknown"

@@ -81,6 +81,7 @@ def test_an_agent_may_run_its_session_ask_the_inventory_and_look_at_health() -> 
         "InventoryService/Delete",
         "AgentAdminService/CreateJoinToken",
         "AgentAdminService/Drain",
+        "AgentAdminService/Retire",
     ],
 )
 def test_a_service_never_decides_for_people(method: str) -> None:

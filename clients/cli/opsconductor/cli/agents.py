@@ -143,6 +143,37 @@ def release(
         _tell(session, client.release_agent(agent_id, tool=tool), output)
 
 
+@app.command("retire")
+def retire(
+    ctx: typer.Context,
+    agent_id: _ID,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why it will not come back, for the record.")
+    ],
+    output: _OUTPUT = options.Format.table,
+) -> None:
+    """Give up on an agent that will not come back, such as one whose host is destroyed.
+
+    It is kept out, and changes it was given and has not reported become unknown: you say what
+    became of each. An agent that is connected is not given up on.
+    """
+    from opsconductor.cli.escape import escape_name
+    from opsconductor.cli.plain import plain
+
+    session = session_of(ctx)
+    with session.client() as client:
+        answer = client.retire_agent(agent_id, reason)
+    if output is not options.Format.table:
+        session.terminal.data(plain(answer), output)
+        return
+    session.terminal.say(f"{answer.agent.name} retired")
+    for step in answer.unknown_steps:
+        session.terminal.note(
+            f"step {escape_name(step.step_id)} of {step.execution_id} is unknown: look at its "
+            f"target; opsctl runs get {step.execution_id} tells how to go on"
+        )
+
+
 @app.command("confirm-restore")
 def confirm_restore(
     ctx: typer.Context,

@@ -99,6 +99,22 @@ class SyncFleetCalls:
         )
         return (self._connection.call(self._agents.Release, request)).agent
 
+    def retire_agent(
+        self, agent_id: str, reason: str, *, request_id: str = ""
+    ) -> agents.RetireAgentResponse:
+        """Gives up on an agent that will not come back: what it was given becomes unknown.
+
+        Args:
+            agent_id: Id or name of an agent that is not connected.
+            reason: Why it will not come back.
+            request_id: Key for repeating the call.
+        """
+        request = agents.RetireAgentRequest(
+            request_id=requests.request_id(request_id), agent_id=agent_id, reason=reason
+        )
+        # Repeated by itself it could take what was unknown for settled, and not name it again.
+        return self._connection.call(self._agents.Retire, request, repeatable=False)
+
     def confirm_restore(
         self,
         reason: str,

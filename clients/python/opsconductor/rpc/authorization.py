@@ -34,7 +34,7 @@ _BY_SERVICE: Mapping[str, Mapping[frozenset[str], str]] = {
     },
     "opsconductor.v1.AgentAdminService": {
         _PEOPLE_AND_SERVICES: "List Get",
-        _OPERATOR: "Drain Release ConfirmRestore CreateJoinToken",
+        _OPERATOR: "Drain Release Retire ConfirmRestore CreateJoinToken",
     },
     "opsconductor.v1.AgentService": {
         _AGENT: "RenewCertificate Control Output",

@@ -416,6 +416,81 @@ class ReleaseAgentResponse(google.protobuf.message.Message):
 Global___ReleaseAgentResponse: typing_extensions.TypeAlias = ReleaseAgentResponse
 
 @typing.final
+class RetireAgentRequest(google.protobuf.message.Message):
+    """Request of AgentAdminService.Retire."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    AGENT_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Caller's key for repeating the call."""
+    agent_id: builtins.str
+    """Id or name."""
+    reason: builtins.str
+    """Why it will not come back, for the record."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        agent_id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_id", b"agent_id", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
+
+Global___RetireAgentRequest: typing_extensions.TypeAlias = RetireAgentRequest
+
+@typing.final
+class UnknownStep(google.protobuf.message.Message):
+    """A step that has been given to an agent and whose outcome nobody can know."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: builtins.int
+    STEP_ID_FIELD_NUMBER: builtins.int
+    execution_id: builtins.str
+    """Its execution."""
+    step_id: builtins.str
+    """The step."""
+    def __init__(
+        self,
+        *,
+        execution_id: builtins.str = ...,
+        step_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["execution_id", b"execution_id", "step_id", b"step_id"]) -> None: ...
+
+Global___UnknownStep: typing_extensions.TypeAlias = UnknownStep
+
+@typing.final
+class RetireAgentResponse(google.protobuf.message.Message):
+    """Answer of AgentAdminService.Retire."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: builtins.int
+    UNKNOWN_STEPS_FIELD_NUMBER: builtins.int
+    @property
+    def agent(self) -> Global___Agent:
+        """The agent."""
+
+    @property
+    def unknown_steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___UnknownStep]:
+        """Steps that this call made unknown: a person has to say what became of each (ExecutionService.ResolveUnknown)."""
+
+    def __init__(
+        self,
+        *,
+        agent: Global___Agent | None = ...,
+        unknown_steps: collections.abc.Iterable[Global___UnknownStep] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["agent", b"agent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["agent", b"agent", "unknown_steps", b"unknown_steps"]) -> None: ...
+
+Global___RetireAgentResponse: typing_extensions.TypeAlias = RetireAgentResponse
+
+@typing.final
 class ConfirmRestoreRequest(google.protobuf.message.Message):
     """Request of AgentAdminService.ConfirmRestore."""
 

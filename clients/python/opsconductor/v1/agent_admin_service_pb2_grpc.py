@@ -55,6 +55,11 @@ class AgentAdminServiceStub(object):
                 request_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentRequest.SerializeToString,
                 response_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentResponse.FromString,
                 _registered_method=True)
+        self.Retire = channel.unary_unary(
+                '/opsconductor.v1.AgentAdminService/Retire',
+                request_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.RetireAgentRequest.SerializeToString,
+                response_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.RetireAgentResponse.FromString,
+                _registered_method=True)
         self.ConfirmRestore = channel.unary_unary(
                 '/opsconductor.v1.AgentAdminService/ConfirmRestore',
                 request_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ConfirmRestoreRequest.SerializeToString,
@@ -99,6 +104,15 @@ class AgentAdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Retire(self, request, context):
+        """Gives up on an agent that will not come back, such as one whose host is destroyed: it is quarantined,
+        and what it was given and has not reported becomes unknown. May be repeated. Fails with
+        INVALID_TRANSITION while the agent is connected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ConfirmRestore(self, request, context):
         """Confirms that the store was restored from an older state: it gets a new incarnation, and every agent
         hands over its journal before work goes on. Fails with INVALID_TRANSITION when nothing shows that the
@@ -137,6 +151,11 @@ def add_AgentAdminServiceServicer_to_server(servicer, server):
                     servicer.Release,
                     request_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentRequest.FromString,
                     response_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentResponse.SerializeToString,
+            ),
+            'Retire': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retire,
+                    request_deserializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.RetireAgentRequest.FromString,
+                    response_serializer=opsconductor_dot_v1_dot_agent__admin__service__pb2.RetireAgentResponse.SerializeToString,
             ),
             'ConfirmRestore': grpc.unary_unary_rpc_method_handler(
                     servicer.ConfirmRestore,
@@ -258,6 +277,33 @@ class AgentAdminService(object):
             '/opsconductor.v1.AgentAdminService/Release',
             opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentRequest.SerializeToString,
             opsconductor_dot_v1_dot_agent__admin__service__pb2.ReleaseAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retire(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/opsconductor.v1.AgentAdminService/Retire',
+            opsconductor_dot_v1_dot_agent__admin__service__pb2.RetireAgentRequest.SerializeToString,
+            opsconductor_dot_v1_dot_agent__admin__service__pb2.RetireAgentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,6 +89,22 @@ _AgentAdminServiceReleaseType = typing_extensions.TypeVar(
     ],
 )
 
+_AgentAdminServiceRetireType = typing_extensions.TypeVar(
+    '_AgentAdminServiceRetireType',
+    grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.RetireAgentRequest,
+        opsconductor.v1.agent_admin_service_pb2.RetireAgentResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.RetireAgentRequest,
+        opsconductor.v1.agent_admin_service_pb2.RetireAgentResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.RetireAgentRequest,
+        opsconductor.v1.agent_admin_service_pb2.RetireAgentResponse,
+    ],
+)
+
 _AgentAdminServiceConfirmRestoreType = typing_extensions.TypeVar(
     '_AgentAdminServiceConfirmRestoreType',
     grpc.UnaryUnaryMultiCallable[
@@ -121,7 +137,7 @@ _AgentAdminServiceCreateJoinTokenType = typing_extensions.TypeVar(
     ],
 )
 
-class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdminServiceGetType, _AgentAdminServiceDrainType, _AgentAdminServiceReleaseType, _AgentAdminServiceConfirmRestoreType, _AgentAdminServiceCreateJoinTokenType]):
+class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdminServiceGetType, _AgentAdminServiceDrainType, _AgentAdminServiceReleaseType, _AgentAdminServiceRetireType, _AgentAdminServiceConfirmRestoreType, _AgentAdminServiceCreateJoinTokenType]):
     """Watches over agents."""
 
     @typing.overload
@@ -141,6 +157,10 @@ class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdm
         grpc.UnaryUnaryMultiCallable[
             opsconductor.v1.agent_admin_service_pb2.ReleaseAgentRequest,
             opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            opsconductor.v1.agent_admin_service_pb2.RetireAgentRequest,
+            opsconductor.v1.agent_admin_service_pb2.RetireAgentResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
@@ -171,6 +191,10 @@ class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdm
             opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            opsconductor.v1.agent_admin_service_pb2.RetireAgentRequest,
+            opsconductor.v1.agent_admin_service_pb2.RetireAgentResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
             opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreResponse,
         ],
@@ -191,6 +215,12 @@ class AgentAdminServiceStub(typing.Generic[_AgentAdminServiceListType, _AgentAdm
 
     Release: _AgentAdminServiceReleaseType
     """Takes an agent, or one tool of it, out of quarantine. May be repeated."""
+
+    Retire: _AgentAdminServiceRetireType
+    """Gives up on an agent that will not come back, such as one whose host is destroyed: it is quarantined,
+    and what it was given and has not reported becomes unknown. May be repeated. Fails with
+    INVALID_TRANSITION while the agent is connected.
+    """
 
     ConfirmRestore: _AgentAdminServiceConfirmRestoreType
     """Confirms that the store was restored from an older state: it gets a new incarnation, and every agent
@@ -217,6 +247,10 @@ AgentAdminServiceAsyncStub: typing_extensions.TypeAlias = AgentAdminServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         opsconductor.v1.agent_admin_service_pb2.ReleaseAgentRequest,
         opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.agent_admin_service_pb2.RetireAgentRequest,
+        opsconductor.v1.agent_admin_service_pb2.RetireAgentResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         opsconductor.v1.agent_admin_service_pb2.ConfirmRestoreRequest,
@@ -262,6 +296,17 @@ class AgentAdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse, collections.abc.Awaitable[opsconductor.v1.agent_admin_service_pb2.ReleaseAgentResponse]]:
         """Takes an agent, or one tool of it, out of quarantine. May be repeated."""
+
+    @abc.abstractmethod
+    def Retire(
+        self,
+        request: opsconductor.v1.agent_admin_service_pb2.RetireAgentRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[opsconductor.v1.agent_admin_service_pb2.RetireAgentResponse, collections.abc.Awaitable[opsconductor.v1.agent_admin_service_pb2.RetireAgentResponse]]:
+        """Gives up on an agent that will not come back, such as one whose host is destroyed: it is quarantined,
+        and what it was given and has not reported becomes unknown. May be repeated. Fails with
+        INVALID_TRANSITION while the agent is connected.
+        """
 
     @abc.abstractmethod
     def ConfirmRestore(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState
+from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState, SessionState
 from opsconductor.orchestrator.engine.importing import Importing
 from opsconductor.orchestrator.engine.keeping import Keeping
 from opsconductor.orchestrator.engine.reporting import Reporting, tool_of
@@ -17,6 +17,8 @@ from opsconductor.orchestrator.engine.roster import member_of, refresh, said_by
 from opsconductor.orchestrator.engine.work import Trouble
 from opsconductor.orchestrator.store.base import ChangeAgent, OpenSession, PutAgent
 from opsconductor.rpc.errors import (
+    InvalidArgument,
+    InvalidTransition,
     NotFound,
     OpsConductorError,
     PermissionDenied,
@@ -47,6 +49,10 @@ HEARTBEAT_INTERVAL = timedelta(seconds=5)
 SESSION_TIMEOUT = timedelta(seconds=20)
 TRY_AGAIN = timedelta(seconds=5)
 """When an agent that is kept waiting should come again."""
+RETIRED = (
+    "retired: {reason}; `opsctl agents release {name}` lets it in again, and what it says of "
+    "steps that are unknown is evidence"
+)
 DIED = "AGENT_DIED"
 """Code in an agent's report: its process ended while the attempt was at work."""
 
@@ -186,10 +192,8 @@ class Agents:
         reported = {report.attempt_id for report in said.attempts}
         if self.restoring.hands_over(said):
             await self.restoring.forget(member, "opsconductor")
-        for row in await self._store.attempts_open_for(member.agent_id):
-            if row.attempt_id not in reported:
-                state = await self._engine.execution(row.execution_id)
-                await self._reporting.forget(member, state, state.attempts[row.attempt_id])
+        why = f"agent {member.name} has lost its journal and cannot say what became of it"
+        await self._reporting.give_up(member, "JOURNAL_LOST", why, reported)
         reason = (
             "JOURNAL_LOST: it has a new journal and cannot say what it has done; look at the steps "
             f"that are unknown, then `opsctl agents release {member.name}`"
@@ -299,6 +303,35 @@ class Agents:
         await self._keeping.release(member, tool)
         self._engine.place_soon()
         return member
+
+    async def retire(
+        self, name: str, person: str, reason: str, *, tenant: str = ""
+    ) -> tuple[Member, list[tuple[str, str]]]:
+        """Gives up on an agent that will not come back, and keeps it out. May be repeated.
+
+        Returns:
+            The agent, and execution and step of each change that is unknown from here on.
+
+        Raises:
+            NotFound: There is no such agent.
+            InvalidArgument: No reason is given.
+            InvalidTransition: It is connected, so it can tell itself.
+        """
+        if not reason:
+            raise InvalidArgument("a reason is required: it is the record of why nobody waits")
+        member = await self._named(name, tenant)
+        if member.state in (SessionState.ONLINE, SessionState.DRAINING):
+            raise InvalidTransition(
+                f"agent {member.name} is connected and can say what became of its work: drain it, "
+                "wait until it runs nothing, stop it; then retire it"
+            )
+        # Kept out first: it may be about to come back with what is given up here.
+        await self._keeping.quarantine(member, RETIRED.format(name=member.name, reason=reason))
+        LOG.warning("%s retired agent %s: %s", person, member.name, reason)
+        why = f"agent {member.name} was retired by {person}: {reason}"
+        unknown = await self._reporting.give_up(member, "AGENT_RETIRED", why)
+        self._engine.place_soon()
+        return member, unknown
 
     async def renewed(self, member: Member, expires: datetime, sha256: str = "") -> None:
         """Notes an agent's newest certificate."""

@@ -15,6 +15,8 @@ from opsconductor.rpc.errors import NotFound, NotYourAttempt, OpsConductorError
 from opsconductor.rpc.failpoints import hit
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from opsconductor.orchestrator.domain.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Member
@@ -84,12 +86,31 @@ class Reporting:
             execution_id, lambda state, _: _finished(state, member.agent_id, report)
         )
 
-    async def forget(self, member: Member, state: Execution, attempt: Attempt) -> None:
-        """Ends an attempt that its agent was given and cannot remember."""
-        changes = state.compiled_step(attempt.step_id).changes
-        await self.finish(
-            member, state.execution_id, _forgotten(member, attempt.attempt_id, changes=changes)
-        )
+    async def give_up(
+        self, member: Member, code: str, why: str, remembered: Collection[str] = ()
+    ) -> list[tuple[str, str]]:
+        """Ends what an agent was given, has not reported and nobody else can tell.
+
+        Returns:
+            Execution and step of each change that is unknown from here on.
+        """
+        unknown = []
+        for row in await self._store.attempts_open_for(member.agent_id):
+            if row.attempt_id in remembered:
+                continue
+            state = await self._engine.execution(row.execution_id)
+            changes = state.compiled_step(row.step_id).changes
+            report = Report(
+                attempt_id=row.attempt_id,
+                state=str(AttemptState.UNKNOWN),
+                effects="possible" if changes else "none",
+                error={"code": code, "message": why, "error_class": "unknown"},
+            )
+            state = await self.finish(member, row.execution_id, report)
+            ended = state.attempts.get(row.attempt_id)  # none: found in a journal after a restore
+            if changes and ended is not None and ended.state is AttemptState.UNKNOWN:
+                unknown.append((row.execution_id, row.step_id))
+        return unknown
 
     async def give_up_read(self, member: Member, attempt_id: str) -> None:
         """Frees a read of a silent agent to be tried elsewhere; a change stays with its agent."""
@@ -200,19 +221,6 @@ def _power_lost(state: Execution, attempt: Attempt, report: Report) -> Report:
     error = {"code": "AGENT_DIED", "message": message, "error_class": "unknown"}
     effects = "possible" if changes else "none"
     return replace(report, state=str(AttemptState.UNKNOWN), effects=effects, error=error)
-
-
-def _forgotten(member: Member, attempt_id: str, *, changes: bool) -> Report:
-    return Report(
-        attempt_id=attempt_id,
-        state="unknown",
-        effects="possible" if changes else "none",
-        error={
-            "code": "JOURNAL_LOST",
-            "message": f"agent {member.name} has lost its journal and cannot say what became of it",
-            "error_class": "unknown",
-        },
-    )
 
 
 def _lost_read(member: Member, attempt_id: str) -> Report:

@@ -71,6 +71,22 @@ class AgentAdminServicer(pb_grpc.AgentAdminServiceServicer):
         member = await self._agents.release(request.agent_id, request.tool, tenant=tenant)
         return pb.ReleaseAgentResponse(agent=_agent(member, self._fleet.held(tenant)))
 
+    async def Retire(  # noqa: N802
+        self, request: pb.RetireAgentRequest, context: Context
+    ) -> pb.RetireAgentResponse:
+        """See agent_admin_service.proto."""
+        caller = identity_of(context)
+        member, unknown = await self._agents.retire(
+            request.agent_id, caller.name, request.reason, tenant=caller.tenant
+        )
+        return pb.RetireAgentResponse(
+            agent=_agent(member, self._fleet.held(caller.tenant)),
+            unknown_steps=[
+                pb.UnknownStep(execution_id=execution_id, step_id=step_id)
+                for execution_id, step_id in unknown
+            ],
+        )
+
     async def ConfirmRestore(  # noqa: N802
         self, request: pb.ConfirmRestoreRequest, context: Context
     ) -> pb.ConfirmRestoreResponse:
