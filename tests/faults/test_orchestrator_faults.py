@@ -138,7 +138,7 @@ def test_a_change_of_an_agent_that_was_destroyed_is_unknown_once_it_is_retired(
     assert refused.code != 0
     assert "is connected" in refused.err
     stack.kill_agent()
-    shutil.rmtree(stack.embedded.agent_directory)
+    stack.embedded.agent_directory.rename(stack.folder / "away")
     wait_until(lambda: stack.agent_state("local") == "offline", "its end is noticed")
     retired = stack.opsctl("agents", "retire", "local", "--reason", "its host burnt")
     assert retired.code == 0, retired.err

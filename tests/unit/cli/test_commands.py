@@ -160,14 +160,6 @@ def test_whole_numbers_of_outputs_stay_whole(opsctl: Opsctl, script: Script) -> 
     assert repr(listed["steps"][0]["output"]["list"]) == "[1, {'deep': 2}]"
 
 
-def test_a_retired_agent_leaves_steps_to_look_at(opsctl: Opsctl, filled: Script) -> None:
-    result = opsctl("agents", "retire", "local", "--reason", "its host burnt")
-    assert "local retired" in result.stdout
-    assert "step one of exec_1 is unknown" in result.stderr
-    assert "opsctl runs get exec_1" in result.stderr
-    assert opsctl("agents", "retire", "local").exit_code == 2
-
-
 def test_an_unknown_run_is_a_usage_error_without_output(opsctl: Opsctl) -> None:
     result = opsctl("runs", "get", "exec_other", "-o", "json")
     assert (result.exit_code, result.stdout) == (2, "")
