@@ -289,16 +289,20 @@ class LogChecks:
             self.require("I18", not wrong, said)
 
     def _granted_and_over(self, state: Execution, step_id: str) -> tuple[float, float] | None:
-        """Returns when a step's first start was granted and its effects ended; None without any."""
-        effects = [
-            effect
-            for attempt in state.attempts_of(step_id, FORWARD)
-            for effect in self._ledger.of(attempt.attempt_id)
-        ]
+        """Returns when a step's first start was granted and its effects ended; None without any.
+
+        An attempt that is unknown may have been that start, as far as anybody can know.
+        """
+        attempts = state.attempts_of(step_id, FORWARD)
+        effects = [effect for each in attempts for effect in self._ledger.of(each.attempt_id)]
         if not effects:
             return None
         now = self._now()
-        first = self.granted[effects[0].attempt_id].at
+        first = next(
+            self.granted[each.attempt_id].at
+            for each in attempts
+            if each.effects != "none" or self._ledger.of(each.attempt_id)
+        )
         return first, max(now if effect.end is None else effect.end for effect in effects)
 
     def _check_finish(self, state: Execution, event: ev.ExecutionFinished) -> None:
