@@ -98,9 +98,14 @@ class AgentCertificates:
         self._renewing = asyncio.Lock()
 
     def identity(self) -> Identity:
-        """Returns who the certificate says this agent is; raises NotEnrolled without one."""
+        """Returns who the certificate says this agent is.
+
+        Raises:
+            NotEnrolled: Without a certificate, its key or the CA's certificate.
+        """
         from cryptography import x509
 
+        self._require_key()
         names = self._certificate().extensions.get_extension_for_class(x509.SubjectAlternativeName)
         for uri in names.value.get_values_for_type(x509.UniformResourceIdentifier):
             if identity := Identity.parse(uri):
@@ -108,7 +113,12 @@ class AgentCertificates:
         raise NotEnrolled(f"{self._folder / CERTIFICATE_FILE} is no certificate of an agent")
 
     def open_channel(self, endpoint: str) -> grpc.aio.Channel:
-        """Opens a channel with the newest certificate; raises NotEnrolled when it has expired."""
+        """Opens a channel with the newest certificate.
+
+        Raises:
+            NotEnrolled: It has expired, or nothing proves any more that it is this agent's.
+        """
+        self._require_key()
         if self._certificate().not_valid_after_utc <= datetime.now(UTC):
             raise NotEnrolled(
                 f"this agent's certificate expired at {self._certificate().not_valid_after_utc}; "
@@ -156,6 +166,30 @@ class AgentCertificates:
         answer = await call(request, timeout=ENROLL_TIMEOUT)
         _require_own(answer.certificate, key)
         _write(self._folder / CERTIFICATE_FILE, answer.certificate)
+
+    def _require_key(self) -> None:
+        """Raises NotEnrolled where the folder can no longer prove that it is this agent's."""
+        from cryptography.hazmat.primitives import serialization
+
+        certificate, path = self._certificate(), self._folder / KEY_FILE
+        try:
+            key = serialization.load_pem_private_key(path.read_bytes(), None)
+            wrong = "" if key.public_key() == certificate.public_key() else "is of another agent"
+        except FileNotFoundError:
+            wrong = "is missing"
+        except (ValueError, TypeError) as exc:
+            wrong = f"cannot be read: {exc}"
+        if wrong:
+            raise NotEnrolled(
+                f"{path} {wrong}, so this agent cannot prove who it is. Put the file back from a "
+                "backup; or join as another agent ('opsctl agents token create'), and let "
+                "'opsctl agents retire' settle what this one was given"
+            )
+        if not (self._folder / CA_FILE).exists():
+            raise NotEnrolled(
+                f"{self._folder / CA_FILE} is missing, so no orchestrator can be trusted. Put it "
+                "back: it is ca.crt in the orchestrator's PKI folder"
+            )
 
     def _certificate(self) -> x509.Certificate:
         from cryptography import x509
