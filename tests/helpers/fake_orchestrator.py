@@ -58,6 +58,7 @@ class Connection:
             late_inputs=order.late_inputs,
             beat=order.beat,
             session_epoch=self.epoch,
+            session_nonce=self.hello.session_nonce,
         )
         assign.start_ttl.FromTimedelta(timedelta(seconds=order.start_ttl))
         assign.MergeFrom(pb.Assign(**changes))

@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant("undo order forward", rules.undo_in_order),
     Mutant("retry non-idempotent", rules.everything_retried),
     Mutant("unknown retried as failed", rules.unknown_is_retried, ("kill_agent",)),
-    Mutant("no fence on take-over", rules.grants_not_fenced, ("freeze_orchestrator",), 2, seed=33),
+    Mutant("no fence on take-over", rules.grants_not_fenced, ("freeze_orchestrator",), 2, seed=104),
     Mutant("locks not shared", rules.locks_not_shared, orchestrators=3),
     Mutant("cancelled at once", rules.cancelled_at_once, seed=10),
     Mutant("restore unnoticed", rules.restore_unnoticed, ("restore",), seed=9),

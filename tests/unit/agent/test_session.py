@@ -178,6 +178,23 @@ async def test_an_order_for_an_earlier_session_is_refused(
         )
 
 
+async def test_an_order_for_another_session_of_the_same_number_is_refused(
+    agent: Agent, orchestrator: FakeOrchestrator
+) -> None:
+    """Epochs start over for an agent without its journal at a store that was put back."""
+    async with linked(agent, orchestrator):
+        connection = await orchestrator.connection()
+        connection.hello.session_nonce = b"of another session"
+        order = Orchestrator().order(body_of(READ))
+        connection.assign(order)
+        report = await orchestrator.report(order.attempt_id)
+        assert (report.state, report.error.code) == (
+            states.ATTEMPT_STATE_NOT_STARTED,
+            "STALE_EPOCH",
+        )
+    assert agent.executor.calls == []
+
+
 async def test_cancel_of_an_unknown_attempt_is_answered_as_not_started(
     agent: Agent, orchestrator: FakeOrchestrator
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 WELCOME_TIMEOUT = 10.0
 HANDOVER_TIMEOUT = 60.0
 """Seconds for each answer while the journal is handed over: it may be a long one."""
+NONCE_BYTES = 16
 ASSIGN_BYTES = 512 * 1024
 """Largest order that is taken."""
 _METHOD = "/opsconductor.v1.AgentService/Control"
@@ -69,6 +71,7 @@ class ControlSession:
         self._told: set[str] = set()
         self._beat = 0
         self._superseded = False
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
         self.replica_id = ""
         """Which orchestrator answered; empty before."""
 
@@ -79,7 +82,7 @@ class ControlSession:
         known = self._shared.journal.epoch
         sent = time.clock_gettime(time.CLOCK_BOOTTIME)
         async with asyncio.timeout(WELCOME_TIMEOUT):
-            hello = hello_message(self._shared.facts(), messages)
+            hello = hello_message(self._shared.facts(), messages, self._nonce)
             await write(self._call, pb.AgentFrame(hello=hello))
             raw = await self._call.read()
         if raw is grpc.aio.EOF:
@@ -225,15 +228,18 @@ class ControlSession:
     def _take_assign(self, assign: pb.Assign, raw: bytes) -> None:
         try:
             order = order_from(assign)
-            self._worker.assign(order, self._objection(order, len(raw)))
+            objection = self._objection(order, assign.session_nonce, len(raw))
+            self._worker.assign(order, objection)
         except Exception as exc:  # noqa: BLE001 - one order must not end the work on the others
             self._refuse_poison(assign, raw, exc)
 
-    def _objection(self, order: Order, size: int) -> Refusal | None:
+    def _objection(self, order: Order, nonce: bytes, size: int) -> Refusal | None:
         if size > ASSIGN_BYTES:
             return Refusal("ASSIGN_TOO_LARGE", f"an order of {size} bytes is above {ASSIGN_BYTES}")
         if order.session_epoch != self._fence.epoch:
             return stale(order, f"session {self._fence.epoch}")
+        if nonce != self._nonce:
+            return stale(order, f"another session of that number, {self._nonce.hex()[:8]}")
         return None
 
     def _refuse_poison(self, assign: pb.Assign, raw: bytes, exc: Exception) -> None:

@@ -113,9 +113,11 @@ def hello_reports(reports: Iterable[Report]) -> tuple[list[pb.AttemptReport], se
     return messages, told
 
 
-def hello_message(facts: dict[str, Any], attempts: Iterable[pb.AttemptReport]) -> pb.Hello:
+def hello_message(
+    facts: dict[str, Any], attempts: Iterable[pb.AttemptReport], nonce: bytes
+) -> pb.Hello:
     """Returns a Hello of the agent's facts and its attempts, stamped with the time of day."""
-    hello = pb.Hello(protocol_version=1, attempts=attempts, **facts)
+    hello = pb.Hello(protocol_version=1, attempts=attempts, session_nonce=nonce, **facts)
     hello.clock_time.FromDatetime(datetime.now(UTC))
     return hello
 

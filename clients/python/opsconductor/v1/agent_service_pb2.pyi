@@ -263,6 +263,7 @@ class Hello(google.protobuf.message.Message):
     CLOCK_TIME_FIELD_NUMBER: builtins.int
     TOOL_DIGESTS_FIELD_NUMBER: builtins.int
     INSTANCE_ID_FIELD_NUMBER: builtins.int
+    SESSION_NONCE_FIELD_NUMBER: builtins.int
     protocol_version: builtins.int
     """Version of this protocol; 1."""
     version: builtins.str
@@ -280,6 +281,10 @@ class Hello(google.protobuf.message.Message):
     instance_id: builtins.str
     """Random, made at each start of the agent's process. All sessions of one process carry the same; two
     of them at once under one identity mean that the agent's folder was copied (DUPLICATE_AGENT).
+    """
+    session_nonce: builtins.bytes
+    """Random, made for this session alone. Orders of this session carry it, and no others are obeyed: epochs
+    can come a second time when an agent lost its journal and the store was restored as well.
     """
     @property
     def services(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -322,9 +327,10 @@ class Hello(google.protobuf.message.Message):
         clock_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         tool_digests: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         instance_id: builtins.str = ...,
+        session_nonce: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["clock_time", b"clock_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "boot_id", b"boot_id", "capacity", b"capacity", "clock_time", b"clock_time", "incarnation", b"incarnation", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "methods", b"methods", "protocol_version", b"protocol_version", "services", b"services", "tool_digests", b"tool_digests", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "boot_id", b"boot_id", "capacity", b"capacity", "clock_time", b"clock_time", "incarnation", b"incarnation", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "methods", b"methods", "protocol_version", b"protocol_version", "services", b"services", "session_nonce", b"session_nonce", "tool_digests", b"tool_digests", "version", b"version"]) -> None: ...
 
 Global___Hello: typing_extensions.TypeAlias = Hello
 
@@ -545,6 +551,7 @@ class Assign(google.protobuf.message.Message):
     START_TTL_FIELD_NUMBER: builtins.int
     SESSION_EPOCH_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
+    SESSION_NONCE_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Derived from execution, step, kind and number."""
     execution_id: builtins.str
@@ -571,6 +578,8 @@ class Assign(google.protobuf.message.Message):
     """Epoch of the session the grant was made for."""
     traceparent: builtins.str
     """W3C trace context of the attempt."""
+    session_nonce: builtins.bytes
+    """Of the Hello of the session in which this is sent."""
     @property
     def approvals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SignedApproval]:
         """Approvals that cover this step."""
@@ -597,9 +606,10 @@ class Assign(google.protobuf.message.Message):
         start_ttl: google.protobuf.duration_pb2.Duration | None = ...,
         session_epoch: builtins.int = ...,
         traceparent: builtins.str = ...,
+        session_nonce: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["start_ttl", b"start_ttl"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["approvals", b"approvals", "attempt_id", b"attempt_id", "beat", b"beat", "body", b"body", "captured", b"captured", "execution_id", b"execution_id", "kind", b"kind", "late_inputs", b"late_inputs", "manifest", b"manifest", "number", b"number", "session_epoch", b"session_epoch", "start_ttl", b"start_ttl", "step_id", b"step_id", "traceparent", b"traceparent", "undoes_attempt_id", b"undoes_attempt_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["approvals", b"approvals", "attempt_id", b"attempt_id", "beat", b"beat", "body", b"body", "captured", b"captured", "execution_id", b"execution_id", "kind", b"kind", "late_inputs", b"late_inputs", "manifest", b"manifest", "number", b"number", "session_epoch", b"session_epoch", "session_nonce", b"session_nonce", "start_ttl", b"start_ttl", "step_id", b"step_id", "traceparent", b"traceparent", "undoes_attempt_id", b"undoes_attempt_id"]) -> None: ...
 
 Global___Assign: typing_extensions.TypeAlias = Assign
 

@@ -98,7 +98,7 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
         member = await self._member(context)
         frames = aiter(request_iterator)
         hello = await wire_agents.read_hello(frames)
-        session = AgentSession()
+        session = AgentSession(hello.session_nonce)
         said = wire_agents.introduction(hello)
         member = await self._agents.connect(member.agent_id, said, session)
         try:

@@ -19,8 +19,10 @@ START_TTL_SECONDS = 15
 class AgentSession:
     """Queues frames for an agent; the stream's writer sends them in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, nonce: bytes = b"") -> None:
+        """Takes what the agent's Hello has for this session's orders to carry."""
         self.epoch = 0
+        self._nonce = nonce
         self.beat = 0
         """Last heartbeat received from the agent in this session."""
         self._frames: asyncio.Queue[pb.OrchestratorFrame | None] = asyncio.Queue()
@@ -47,6 +49,7 @@ class AgentSession:
             start_ttl=duration_pb2.Duration(seconds=START_TTL_SECONDS),
             session_epoch=self.epoch,
             traceparent=assignment.traceparent,
+            session_nonce=self._nonce,
         )
         self.send(pb.OrchestratorFrame(assign=message))
 
