@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generated import keep
-from opsconductor.orchestrator.domain.states import TABLES
+from opsconductor.orchestrator.domain.executions.states import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

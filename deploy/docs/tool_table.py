@@ -16,7 +16,7 @@ import yaml
 
 from generated import keep
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.risk import worst_call
+from opsconductor.tool_registry.risk.assess import worst_call
 
 if TYPE_CHECKING:
     from opsconductor.tool_registry.model import Tool

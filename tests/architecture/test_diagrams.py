@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from helpers.source_tree import ROOT
-from opsconductor.orchestrator.domain import events
+from opsconductor.orchestrator.domain.executions import events
 
 
 @pytest.mark.parametrize("script", ["diagrams.py", "tool_table.py"])

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.record_log import decode
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.compiled import CompiledPlan
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
 from opsconductor.rpc import canonical
 
 if TYPE_CHECKING:

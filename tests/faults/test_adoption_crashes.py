@@ -14,7 +14,7 @@ import pytest
 from helpers import ledger
 from helpers.sshd import INSTALL_HINT, SSHD, openssh_server
 from helpers.stack import Stack, wait_until
-from opsconductor.agent.executors.run_folder import RunFolder, RunFolders
+from opsconductor.agent.executors.local.run_folder import RunFolder, RunFolders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from helpers.orders import NOW, Person, registry, signers
 from opsconductor.agent.attempt import Workshop
 from opsconductor.agent.calls import Caller
 from opsconductor.agent.executors.base import Outcome
-from opsconductor.agent.executors.run_folder import RunFolders
+from opsconductor.agent.executors.local.run_folder import RunFolders
 from opsconductor.agent.fence import Fences
 from opsconductor.agent.journal import Journal
 from opsconductor.agent.masking import Masks

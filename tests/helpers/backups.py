@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
 
 TRIO = ("", "-wal", "-shm")
 

@@ -9,8 +9,8 @@ from typing import Any
 from helpers.places import MemorySink
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.database import DatabaseExecutor
-from opsconductor.tool_registry.rendered import RedisCommand, Rendered, SqlStatement
+from opsconductor.agent.executors.database.executor import DatabaseExecutor
+from opsconductor.tool_registry.rendering.rendered import RedisCommand, Rendered, SqlStatement
 
 
 class Client:

@@ -26,8 +26,8 @@ from opsconductor.orchestrator.store.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
-    from opsconductor.orchestrator.domain.policy import Policy
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.plans.policy import Policy
     from opsconductor.orchestrator.engine.fleet import Member
 
 PATIENCE = 5.0  # seconds

@@ -24,20 +24,20 @@ from helpers.receivers import receiver, self_signed
 from helpers.servers import MARIADB_ADMIN, free_port
 from helpers.sshd import standin_server
 from helpers.wsman_server import WsmanServer
-from opsconductor.agent.executors.aws_cli import AwsCliExecutor
-from opsconductor.agent.executors.aws_sdk import AwsSdkExecutor
+from opsconductor.agent.executors.aws.cli import AwsCliExecutor
+from opsconductor.agent.executors.aws.sdk import AwsSdkExecutor
 from opsconductor.agent.executors.base import Call
-from opsconductor.agent.executors.communication import CommunicationExecutor
+from opsconductor.agent.executors.communication.executor import CommunicationExecutor
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.database import DatabaseExecutor
-from opsconductor.agent.executors.database_command import DatabaseCommandExecutor
-from opsconductor.agent.executors.http import HttpExecutor
+from opsconductor.agent.executors.database.command import DatabaseCommandExecutor
+from opsconductor.agent.executors.database.executor import DatabaseExecutor
+from opsconductor.agent.executors.http.executor import HttpExecutor
 from opsconductor.agent.executors.inventory import InventoryExecutor, InventoryRequest
-from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.local.executor import LocalExecutor
 from opsconductor.agent.executors.mock import MockExecutor, MockReply
 from opsconductor.agent.executors.snmp import SnmpExecutor
-from opsconductor.agent.executors.winrm import WinRmExecutor
-from opsconductor.tool_registry.rendered import (
+from opsconductor.agent.executors.winrm.executor import WinRmExecutor
+from opsconductor.tool_registry.rendering.rendered import (
     ArgvCommand,
     AwsCall,
     HttpRequest,

@@ -10,8 +10,8 @@ from chaos.evidence import Evidence, Happened
 from chaos.evidence import Story as Told
 from chaos.program import stream
 from helpers.plans import Story, compiled, restart
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain.policy import EMBEDDED_POLICY
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.plans.policy import EMBEDDED_POLICY
 from opsconductor.orchestrator.engine import log
 from opsconductor.rpc import sshsig
 from opsconductor.rpc.statements import NAMESPACE, approval_statement

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from opsconductor.tool_registry.model import Tool
-    from opsconductor.tool_registry.rendered import Rendered
+    from opsconductor.tool_registry.rendering.rendered import Rendered
 
 HOSTILE = (
     "-rf", "--help", "--output=/etc/passwd", "-oProxyCommand=id", "-", "--", "-1x",

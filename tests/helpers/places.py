@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from helpers.sshd import SshServer
 from opsconductor.agent.executors.base import MARKER, Call, Outcome
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.ssh import SshExecutor
-from opsconductor.tool_registry.rendered import ArgvCommand, Rendered, ScriptCommand
+from opsconductor.agent.executors.ssh.executor import SshExecutor
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, Rendered, ScriptCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from helpers.sshd import SshServer
     from opsconductor.agent.executors.base import Executor, Sink, Stream
-    from opsconductor.agent.executors.run_folder import RunFolders
+    from opsconductor.agent.executors.local.run_folder import RunFolders
 
 _numbers = itertools.count(1)
 

@@ -7,20 +7,20 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.advance import settle
-from opsconductor.orchestrator.domain.check import check_plan
-from opsconductor.orchestrator.domain.compile import compile_plan
-from opsconductor.orchestrator.domain.fold import fold
-from opsconductor.orchestrator.domain.place import AgentView, place, ready_steps
-from opsconductor.orchestrator.domain.policy import Policy, Rule
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.advance import settle
+from opsconductor.orchestrator.domain.executions.fold import fold
+from opsconductor.orchestrator.domain.executions.place import AgentView, place, ready_steps
+from opsconductor.orchestrator.domain.plans.check import check_plan
+from opsconductor.orchestrator.domain.plans.compile import compile_plan
+from opsconductor.orchestrator.domain.plans.policy import Policy, Rule
 from opsconductor.rpc import ids
 from opsconductor.tool_registry.registry import Registry
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain.compiled import CompiledPlan
-    from opsconductor.orchestrator.domain.execution import Approval, Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Approval, Attempt, Execution
+    from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FREE = Policy(

@@ -18,8 +18,8 @@ from opsconductor.orchestrator.engine.replica import Replica
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opsconductor.orchestrator.domain.execution import Execution
-    from opsconductor.orchestrator.domain.policy import Policy
+    from opsconductor.orchestrator.domain.executions.execution import Execution
+    from opsconductor.orchestrator.domain.plans.policy import Policy
 
 LEASE = timedelta(seconds=2)
 

@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from helpers.windows_command_line import windows_arguments
-from opsconductor.agent.executors.winrm_line import BOOTSTRAP
+from opsconductor.agent.executors.winrm.line import BOOTSTRAP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,9 +14,9 @@ from opsconductor.agent import ending, verify
 from opsconductor.agent import journal as agent_journal
 from opsconductor.agent.fence import Fence, Fences
 from opsconductor.agent.refusal import Refusal
-from opsconductor.orchestrator.domain import advance, judging, rolling_back, starting
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState
+from opsconductor.orchestrator.domain.executions import advance, judging, rolling_back, starting
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.states import AttemptState, ExecutionState
 from opsconductor.orchestrator.engine import actor, reporting
 from opsconductor.orchestrator.engine.replica import Replica
 from opsconductor.orchestrator.engine.restoring import Restoring

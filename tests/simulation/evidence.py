@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain.executions import events as ev
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
 
 
 CHECKED = (

@@ -14,7 +14,7 @@ from opsconductor.orchestrator.store.store import Store
 from simulation.canaries import found_in, secret_of
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain import events as ev
+    from opsconductor.orchestrator.domain.executions import events as ev
     from simulation.world import World
 
 QUIET = 10.0

@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain.execution import FORWARD, UNDO
+from opsconductor.orchestrator.domain.executions.execution import FORWARD, UNDO
 from simulation.evidence import Granted, Known, Ordered, Spoken
 from simulation.log_checks import LogChecks
 from simulation.people import is_signed
@@ -18,7 +18,7 @@ from simulation.people import is_signed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from simulation.truth import Effect, Ledger
 
 

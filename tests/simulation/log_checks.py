@@ -7,10 +7,10 @@ from collections import defaultdict, deque
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.execution import FORWARD, UNDO
-from opsconductor.orchestrator.domain.fold import apply
-from opsconductor.orchestrator.domain.states import ExecutionState, StepState
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.execution import FORWARD, UNDO
+from opsconductor.orchestrator.domain.executions.fold import apply
+from opsconductor.orchestrator.domain.executions.states import ExecutionState, StepState
 from opsconductor.orchestrator.engine import log
 from opsconductor.orchestrator.store.base import AppendEvents, OpenSession, SetMeta
 from opsconductor.orchestrator.store.sharing import JoinReplicas
@@ -20,7 +20,7 @@ from simulation.evidence import Granted, Known, Memory, Violation, told
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
     from opsconductor.orchestrator.store.base import Call, Outcome
     from simulation.truth import Effect, Ledger
 
@@ -157,19 +157,19 @@ class LogChecks:
         step = state.compiled_step(event.step_id)
         target = (step.body["target"] or {}).get("name", "")
         known = self.granted.get(event.attempt_id)
+        recovered = event.attempt_id in state.recovered  # it was granted before a restore
         self.granted[event.attempt_id] = Granted(
             state.execution_id,
             event.step_id,
             event.kind,
             event.agent_id,
-            self.lives.get(event.agent_id, 0),
+            known.life if known and recovered else self.lives.get(event.agent_id, 0),
             step.changes,
             step.body["idempotent"],
             target,
             known.at if known else self._now(),
         )
         memory, here = self.memories[event.agent_id], self.known.epochs.get(event.agent_id, 0)
-        recovered = event.attempt_id in state.recovered  # it was granted before a restore
         ahead = memory.incarnation == self.incarnation and memory.epoch > here
         behind = ahead and not recovered
         self.require("I14", not behind, f"a grant to {event.agent_id}, which is ahead of the store")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain.states import SessionState
+from opsconductor.orchestrator.domain.executions.states import SessionState
 
 if TYPE_CHECKING:
     import random

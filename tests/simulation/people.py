@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain.states import ExecutionState, StepState
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions.states import ExecutionState, StepState
 from opsconductor.orchestrator.engine.deciding import Words
 from opsconductor.orchestrator.engine.submission import Submission
 from opsconductor.rpc import sshsig, statements
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
 
-    from opsconductor.orchestrator.domain.execution import Approval, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Approval, Execution
     from simulation.world import World
 
 PATIENCE = 20.0

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.orders import make_tool
 from helpers.plans import FREE
-from opsconductor.orchestrator.domain.policy import Rule
+from opsconductor.orchestrator.domain.plans.policy import Rule
 from opsconductor.tool_registry.model import Annotations, Capture, Undo
 from opsconductor.tool_registry.registry import Registry
 
 if TYPE_CHECKING:
     import random
 
-    from opsconductor.orchestrator.domain.policy import Policy
+    from opsconductor.orchestrator.domain.plans.policy import Policy
 
 CHANGES = Annotations(read_only=False, destructive=False)
 AGAIN = Annotations(read_only=False, destructive=False, idempotent=True)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from opsconductor.agent.policy import Policy as AgentPolicy
-    from opsconductor.orchestrator.domain.policy import Policy
+    from opsconductor.orchestrator.domain.plans.policy import Policy
     from opsconductor.rpc.allowed_signers import AllowedSigners
     from opsconductor.tool_registry.registry import Registry
     from simulation.database import DatabaseServer

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.policy import Policy as AgentPolicy
-from opsconductor.orchestrator.domain.states import SessionState
+from opsconductor.orchestrator.domain.executions.states import SessionState
 from opsconductor.orchestrator.store.base import PutAgent
 from opsconductor.orchestrator.store.rows import AgentRow
 from simulation import faults as faulty

@@ -13,7 +13,7 @@ import jsonschema
 import yaml
 
 from opsconductor.tool_registry.expressions import evaluate_bool
-from opsconductor.tool_registry.output_schema import output_schema
+from opsconductor.tool_registry.outputs.schema import output_schema
 from opsconductor.tool_registry.registry import Registry
 
 if TYPE_CHECKING:

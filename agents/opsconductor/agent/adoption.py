@@ -20,18 +20,18 @@ from opsconductor.agent.refusal import Refusal
 from opsconductor.agent.report import Failure
 from opsconductor.rpc import failpoints
 from opsconductor.tool_registry.loader import read_tool
-from opsconductor.tool_registry.rendered import ArgvCommand
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from opsconductor.agent.attempt import Workshop
-    from opsconductor.agent.executors.run_folder import RunFolders
+    from opsconductor.agent.executors.local.run_folder import RunFolders
     from opsconductor.agent.journal import Entry
     from opsconductor.agent.report import Report
     from opsconductor.tool_registry.model import Tool
     from opsconductor.tool_registry.registry import Registry
-    from opsconductor.tool_registry.render import Section
+    from opsconductor.tool_registry.rendering.render import Section
 
 
 class NotAdoptable(Exception):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opsconductor.agent.calls import Caller, PreparedCall
-    from opsconductor.agent.executors.run_folder import RunFolder, RunFolders
+    from opsconductor.agent.executors.local.run_folder import RunFolder, RunFolders
     from opsconductor.agent.fence import Fences
     from opsconductor.agent.journal import Journal
     from opsconductor.agent.masking import Masks

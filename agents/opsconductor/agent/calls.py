@@ -13,10 +13,16 @@ from opsconductor.agent.executors import elevation
 from opsconductor.agent.executors.base import Call, Executor, Outcome, Refused, Sink
 from opsconductor.agent.report import Failure
 from opsconductor.rpc import canonical
-from opsconductor.tool_registry import expressions, output
-from opsconductor.tool_registry.render import HttpRequest, RenderError, command_line, render
-from opsconductor.tool_registry.rendered import is_elevated
-from opsconductor.tool_registry.success import criteria, failure_reason
+from opsconductor.tool_registry import expressions
+from opsconductor.tool_registry.outputs.reading import OutputUnparsable, check_output, parse_output
+from opsconductor.tool_registry.outputs.success import criteria, failure_reason
+from opsconductor.tool_registry.rendering.render import (
+    HttpRequest,
+    RenderError,
+    command_line,
+    render,
+)
+from opsconductor.tool_registry.rendering.rendered import is_elevated
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,10 +30,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from opsconductor.agent.executors.base import State, Stream
-    from opsconductor.agent.executors.run_folder import RunFolder
+    from opsconductor.agent.executors.local.run_folder import RunFolder
     from opsconductor.agent.policy import Policy
     from opsconductor.agent.verify import VerifiedCall
-    from opsconductor.tool_registry.render import Rendered, Section
+    from opsconductor.tool_registry.rendering.render import Rendered, Section
 
 ChooseExecutor = Callable[[str, "Mapping[str, Any] | None"], Executor]
 """Finds the executor for a method and a target; raises Refused when there is none."""
@@ -183,7 +189,7 @@ def judge(prepared: PreparedCall, outcome: Outcome, store: OutputStore) -> Resul
         return _judge_by_exit_code(prepared, outcome)
     try:
         value = _output(prepared, outcome, *streams)
-    except output.OutputUnparsable as exc:
+    except OutputUnparsable as exc:
         where = f"the output of {prepared.call.tool.name} is not what its definition says: {exc}"
         return Result("failed", outcome, Failure("OUTPUT_UNPARSABLE", where))
     failure = _tool_failure(prepared, outcome, value, *streams) or _step_failure(
@@ -238,7 +244,7 @@ def _output(prepared: PreparedCall, outcome: Outcome, stdout: bytes, stderr: byt
     elif outcome.output is None:
         value = _parsed(prepared, outcome.exit_code, stdout, stderr)
     else:
-        value = output.check_output(tool, outcome.output, section=section)
+        value = check_output(tool, outcome.output, section=section)
     return {**(value or {}), "dry_run": True} if section == "dry_run" else value
 
 
@@ -250,10 +256,10 @@ def _parsed(prepared: PreparedCall, exit_code: int | None, stdout: bytes, stderr
         # What a failed capture printed is not the state before.
         if exit_code != 0:
             return None
-        return output.parse_output(tool, stdout, stderr, exit_code, section="capture")
+        return parse_output(tool, stdout, stderr, exit_code, section="capture")
     if prepared.section == "dry_run":
         stdout = stdout or stderr  # many programs tell there what they would do
-    return output.parse_output(tool, stdout, stderr, exit_code, section=prepared.section)
+    return parse_output(tool, stdout, stderr, exit_code, section=prepared.section)
 
 
 def _tool_failure(

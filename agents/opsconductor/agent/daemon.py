@@ -19,8 +19,8 @@ from opsconductor.agent import log
 from opsconductor.agent.attempt import Workshop
 from opsconductor.agent.calls import Caller
 from opsconductor.agent.credentials import CredentialFile
+from opsconductor.agent.executors.local.run_folder import RunFolders
 from opsconductor.agent.executors.registry import Executors
-from opsconductor.agent.executors.run_folder import RunFolders
 from opsconductor.agent.fence import Fences
 from opsconductor.agent.journal import Journal
 from opsconductor.agent.lock import FolderLock

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from opsconductor.agent.output import Spool
     from opsconductor.agent.refusal import Refusal
     from opsconductor.agent.spans import AttemptSpan
-    from opsconductor.tool_registry.render import Section
+    from opsconductor.tool_registry.rendering.render import Section
 
 RUNNING_REPORT_DELAY = 0.05
 """Seconds after which a running attempt is reported; shorter ones report their end only."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.report import Failure
-from opsconductor.tool_registry.output import output_spec
-from opsconductor.tool_registry.success import criteria
+from opsconductor.tool_registry.outputs.reading import output_spec
+from opsconductor.tool_registry.outputs.success import criteria
 
 if TYPE_CHECKING:
     from opsconductor.agent.executors.base import ErrorClass
     from opsconductor.tool_registry.model import Tool
-    from opsconductor.tool_registry.render import Section
+    from opsconductor.tool_registry.rendering.render import Section
 
 _BAD = 400
 _SERVER_ERROR = 500

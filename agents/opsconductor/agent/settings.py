@@ -25,13 +25,13 @@ class SettingsInvalid(InvalidArgument):
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """Returns the mapping a YAML or JSON file holds; an absent or empty file gives an empty one."""
-    from opsconductor.tool_registry import yaml_document
+    from opsconductor.tool_registry.documents import yaml_reader
 
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return {}
-    value, _, faults = yaml_document.load(data, max_bytes=MAX_FILE_BYTES)
+    value, _, faults = yaml_reader.load(data, max_bytes=MAX_FILE_BYTES)
     if faults:
         raise SettingsInvalid(str(path), faults)
     if value is None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from opsconductor.agent.executors.run_folder import Taken, note_taken
+from opsconductor.agent.executors.local.run_folder import Taken, note_taken
 from opsconductor.agent.output import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opsconductor.agent.executors.base import Stream
+    from opsconductor.agent.executors.local.run_folder import RunFolder
     from opsconductor.agent.executors.redact import StreamRedactor
-    from opsconductor.agent.executors.run_folder import RunFolder
     from opsconductor.agent.output import Spool
 
 

@@ -15,8 +15,8 @@ from opsconductor.agent.approvals import Approvals
 from opsconductor.agent.refusal import Refusal
 from opsconductor.rpc import canonical, ids
 from opsconductor.tool_registry import inputs as tool_inputs
-from opsconductor.tool_registry import risk
-from opsconductor.tool_registry.dry_run_risk import assess_dry_run
+from opsconductor.tool_registry.risk.assess import assess
+from opsconductor.tool_registry.risk.dry_runs import assess_dry_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -325,7 +325,7 @@ def _checked_call(
 def _assessed(call: VerifiedCall) -> str:
     if call.section == "dry_run":
         return assess_dry_run(call.tool, call.inputs, call.target).risk_class
-    return risk.assess(call.tool, call.inputs).risk_class
+    return assess(call.tool, call.inputs).risk_class
 
 
 def _worst(risks: list[str]) -> str:

@@ -15,8 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from opsconductor.orchestrator import embedded
-from opsconductor.orchestrator.domain import policy_document
-from opsconductor.orchestrator.domain.policy import DEFAULT_POLICY, EMBEDDED_POLICY, Policy
+from opsconductor.orchestrator.domain.plans import policy_document
+from opsconductor.orchestrator.domain.plans.policy import DEFAULT_POLICY, EMBEDDED_POLICY, Policy
 from opsconductor.orchestrator.engine.agents import Agents
 from opsconductor.orchestrator.engine.asset_changes import AssetChanges
 from opsconductor.orchestrator.engine.cluster import Cluster
@@ -198,13 +198,13 @@ def load_policy(name: str) -> Policy:
 
 
 def _read_policy(path: Path) -> Policy:
-    from opsconductor.tool_registry import yaml_document
+    from opsconductor.tool_registry.documents import yaml_reader
 
     try:
         data = path.read_bytes()
     except OSError as exc:
         raise DocumentInvalid(f"the policy file cannot be read: {exc}") from exc
-    document, lines, faults = yaml_document.load(data, max_bytes=1024 * 1024)
+    document, lines, faults = yaml_reader.load(data, max_bytes=1024 * 1024)
     if document is None or faults:
         raise DocumentInvalid(f"the policy file {path} cannot be read", faults=faults)
     return policy_document.read_policy(document, lines)

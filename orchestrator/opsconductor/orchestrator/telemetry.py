@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import trace
+from opsconductor.orchestrator.domain.executions import trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
 
 LOG = logging.getLogger(__name__)
 

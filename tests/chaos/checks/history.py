@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from chaos.checks.violation import Violation
-from opsconductor.orchestrator.domain.fold import fold
+from opsconductor.orchestrator.domain.executions.fold import fold
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import OpsConductorError
 

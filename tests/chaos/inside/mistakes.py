@@ -260,7 +260,7 @@ PATCHES: dict[str, dict[str, Callable[[ModuleType], None]]] = {
     "m7": {f"{_ENGINE}.restoring": m7_blind_orchestrator},
     "m8": {
         f"{_ENGINE}.reporting": m8_reassigned,
-        "opsconductor.orchestrator.domain.states": m8_starting_report,
+        "opsconductor.orchestrator.domain.executions.states": m8_starting_report,
     },
     "m9": {f"{_AGENT}.ending": m9_timeout_is_clean},
     "m10": {"opsconductor.orchestrator.store.output": m10_output_unchecked},

@@ -18,11 +18,11 @@ import pytest
 
 from helpers.places import Place, marked_processes, new_attempt, ssh_executor, target_of, until
 from helpers.sshd import INSTALL_HINT, SSHD, openssh_server
-from opsconductor.agent.executors import local_stop
-from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.local import stop
+from opsconductor.agent.executors.local.executor import LocalExecutor
+from opsconductor.agent.executors.local.run_folder import RunFolders
 from opsconductor.agent.executors.mock import MockExecutor, MockReply
 from opsconductor.agent.executors.processes import send_signal
-from opsconductor.agent.executors.run_folder import RunFolders
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -151,9 +151,9 @@ async def test_what_cannot_be_ended_is_named(place: Place, monkeypatch: pytest.M
     def without_rights(info: ProcessInfo, number: signal.Signals) -> bool:
         return "3213" not in _command(info.pid) and send_signal(info, number)
 
-    monkeypatch.setattr(local_stop, "send_signal", without_rights)
+    monkeypatch.setattr(stop, "send_signal", without_rights)
     # On a machine with sudo and leave to use it the process would be ended after all.
-    monkeypatch.setattr(local_stop, "signal_by_sudo", lambda *_: None)
+    monkeypatch.setattr(stop, "signal_by_sudo", lambda *_: None)
     monkeypatch.setattr("opsconductor.agent.executors.cgroups.Cgroup.kill", lambda _: None)
     attempt = new_attempt()
     running = asyncio.create_task(place.sh("setsid sleep 3213 & sleep 3214", attempt_id=attempt))

@@ -18,19 +18,19 @@ from helpers.hostile import HOSTILE, inputs_with
 from helpers.places import MemorySink, new_attempt
 from opsconductor.agent.executors import environment, spawn
 from opsconductor.agent.executors.base import Call
-from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.local.executor import LocalExecutor
 from opsconductor.tool_registry.inputs import check_inputs
-from opsconductor.tool_registry.output import parse_output
+from opsconductor.tool_registry.outputs.reading import parse_output
+from opsconductor.tool_registry.outputs.success import failure_reason
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import ArgvCommand, RenderError, render
-from opsconductor.tool_registry.success import failure_reason
+from opsconductor.tool_registry.rendering.render import ArgvCommand, RenderError, render
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from opsconductor.tool_registry.model import Tool
-    from opsconductor.tool_registry.rendered import Rendered
+    from opsconductor.tool_registry.rendering.rendered import Rendered
 
 REGISTRY = Registry.load()
 PROGRAMS = ("kubectl", "helm", "az", "gcloud", "crictl")

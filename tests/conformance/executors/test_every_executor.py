@@ -25,13 +25,13 @@ from opsconductor.agent.executors.redact import Redactor
 from opsconductor.agent.executors.registry import Executors
 from opsconductor.agent.masking import MaskedSink
 from opsconductor.rpc import canonical
-from opsconductor.tool_registry.rendered import ScriptCommand
+from opsconductor.tool_registry.rendering.rendered import ScriptCommand
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from opsconductor.agent.executors.base import Sink
-    from opsconductor.tool_registry.rendered import Rendered
+    from opsconductor.tool_registry.rendering.rendered import Rendered
 
 
 class Trial:

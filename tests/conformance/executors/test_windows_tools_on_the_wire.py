@@ -20,13 +20,13 @@ from helpers.windows_outputs import CAPTURED, ERROR, OUTPUTS
 from helpers.wsman_server import WsmanServer
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.winrm import WinRmExecutor
+from opsconductor.agent.executors.winrm.executor import WinRmExecutor
 from opsconductor.tool_registry.inputs import check_inputs
-from opsconductor.tool_registry.output import OutputUnparsable, parse_output
+from opsconductor.tool_registry.outputs.reading import OutputUnparsable, parse_output
+from opsconductor.tool_registry.outputs.success import failure_reason
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import RenderError, render
-from opsconductor.tool_registry.rendered import PowerShellScript
-from opsconductor.tool_registry.success import failure_reason
+from opsconductor.tool_registry.rendering.render import RenderError, render
+from opsconductor.tool_registry.rendering.rendered import PowerShellScript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

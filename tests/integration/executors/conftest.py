@@ -11,8 +11,8 @@ from helpers.places import Place, ssh_executor, target_of
 from helpers.receivers import self_signed
 from helpers.sshd import INSTALL_HINT, SSHD, SshServer, openssh_server, standin_server
 from helpers.wsman_server import WsmanServer
-from opsconductor.agent.executors.local import LocalExecutor
-from opsconductor.agent.executors.run_folder import RunFolders
+from opsconductor.agent.executors.local.executor import LocalExecutor
+from opsconductor.agent.executors.local.run_folder import RunFolders
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -17,12 +17,12 @@ from helpers.aws import aws as aws
 from helpers.aws import moto as moto
 from helpers.places import MemorySink, new_attempt, until
 from helpers.servers import free_port
-from opsconductor.agent.executors.aws_cli import AwsCliExecutor
-from opsconductor.agent.executors.aws_sdk import AwsSdkExecutor
+from opsconductor.agent.executors.aws.cli import AwsCliExecutor
+from opsconductor.agent.executors.aws.sdk import AwsSdkExecutor
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.local import LocalExecutor
-from opsconductor.tool_registry.rendered import ArgvCommand, AwsCall, Rendered
+from opsconductor.agent.executors.local.executor import LocalExecutor
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, AwsCall, Rendered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -329,7 +329,7 @@ async def test_the_cli_runs_nothing_else(cli: Account) -> None:
 
 
 async def test_a_missing_cli_is_named(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opsconductor.agent.executors.aws_cli.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("opsconductor.agent.executors.aws.cli.shutil.which", lambda *_, **__: None)
     local = LocalExecutor()
     account = Account(lambda known: AwsCliExecutor(known, local), key(aws.url))
     assert told(await account.run(ArgvCommand(("aws", "ec2"))))[2] == "COMMAND_NOT_FOUND"

@@ -12,10 +12,10 @@ import pytest
 from helpers.places import Place
 from opsconductor.agent.executors import elevation, spawn
 from opsconductor.agent.executors.environment import PATH
-from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.local.executor import LocalExecutor
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import command_line, render
-from opsconductor.tool_registry.rendered import ArgvCommand, capabilities_of
+from opsconductor.tool_registry.rendering.render import command_line, render
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, capabilities_of
 from opsconductor.tool_registry.roots import tools_root
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers.places import MemorySink, marked_processes, new_attempt, until
-from opsconductor.tool_registry.rendered import ArgvCommand, HttpRequest, ScriptCommand
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, HttpRequest, ScriptCommand
 
 if TYPE_CHECKING:
     from helpers.places import Place

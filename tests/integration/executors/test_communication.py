@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from helpers.places import MemorySink
 from helpers.receivers import mail_server, receiver, self_signed
 from helpers.servers import free_port
-from opsconductor.agent.executors import communication_mail
 from opsconductor.agent.executors.base import Call, Outcome, Refused
-from opsconductor.agent.executors.communication import CommunicationExecutor
+from opsconductor.agent.executors.communication import mail as communication_mail
+from opsconductor.agent.executors.communication.executor import CommunicationExecutor
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.tool_registry.rendered import ArgvCommand, Message, Rendered
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, Message, Rendered
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from helpers.servers import MARIADB_ADMIN, Server, free_port
 from helpers.servers import mariadb as mariadb
 from helpers.servers import redis_server as redis_server
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.database import DatabaseExecutor
-from opsconductor.tool_registry.rendered import SqlStatement
+from opsconductor.agent.executors.database.executor import DatabaseExecutor
+from opsconductor.tool_registry.rendering.rendered import SqlStatement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -281,7 +281,7 @@ async def test_a_server_without_tls_is_not_asked_where_tls_is_wanted(cluster: Cl
 
 
 async def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opsconductor.agent.executors.database.find_spec", lambda _: None)
+    monkeypatch.setattr("opsconductor.agent.executors.database.executor.find_spec", lambda _: None)
     outcome = await Client(login("x"), 1).sql("mysql", "SELECT 1")
     assert told(outcome)[:3] == ("failed", "none", "LIBRARY_MISSING")
     assert outcome.error is not None

@@ -19,8 +19,8 @@ from helpers.servers import mariadb as mariadb
 from helpers.servers import redis_server as redis_server
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.database import DatabaseExecutor
-from opsconductor.tool_registry.rendered import ArgvCommand, Rendered, SqlStatement
+from opsconductor.agent.executors.database.executor import DatabaseExecutor
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, Rendered, SqlStatement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -15,17 +15,18 @@ import pytest
 from helpers.places import Place, marked_processes, new_attempt, target_of, until
 from helpers.sshd import standin_server
 from opsconductor.agent.calls import Collected, PreparedCall, judge
-from opsconductor.agent.executors import elevation, local_stop, spawn
+from opsconductor.agent.executors import elevation, spawn
 from opsconductor.agent.executors.base import Outcome
 from opsconductor.agent.executors.credential import Credential
 from opsconductor.agent.executors.environment import PATH
-from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.local import stop
+from opsconductor.agent.executors.local.executor import LocalExecutor
 from opsconductor.agent.executors.processes import ProcessId, Traces, step_processes
-from opsconductor.agent.executors.ssh import SshExecutor
+from opsconductor.agent.executors.ssh.executor import SshExecutor
 from opsconductor.agent.verify import VerifiedCall
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import render
-from opsconductor.tool_registry.rendered import ArgvCommand
+from opsconductor.tool_registry.rendering.render import render
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand
 from opsconductor.tool_registry.roots import tools_root
 
 if TYPE_CHECKING:
@@ -177,12 +178,12 @@ async def test_a_process_of_another_user_is_ended_through_sudo(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
 
-    monkeypatch.setattr(local_stop, "send_signal", lambda *_: False)
+    monkeypatch.setattr(stop, "send_signal", lambda *_: False)
     child = await asyncio.create_subprocess_exec("sleep", "3099", start_new_session=True)
     traces = Traces(b"NONE=1", ProcessId(child.pid))
     waiting = asyncio.create_task(child.wait())
 
-    left = await local_stop.StepTree(traces).stop(timedelta(seconds=5), timedelta(seconds=5))
+    left = await stop.StepTree(traces).stop(timedelta(seconds=5), timedelta(seconds=5))
     assert left == ()
     assert await waiting == -15
     assert step_processes(traces) == []

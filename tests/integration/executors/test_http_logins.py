@@ -13,8 +13,8 @@ from helpers.places import MemorySink
 from helpers.vapix_camera import Camera
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.http import HttpExecutor
-from opsconductor.tool_registry.rendered import HttpRequest
+from opsconductor.agent.executors.http.executor import HttpExecutor
+from opsconductor.tool_registry.rendering.rendered import HttpRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

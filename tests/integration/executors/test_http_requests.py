@@ -18,8 +18,8 @@ from cryptography.x509.oid import NameOID
 from helpers.places import MemorySink
 from helpers.sshd import free_port
 from opsconductor.agent.executors.base import Call, Outcome
-from opsconductor.agent.executors.http import HttpExecutor
-from opsconductor.tool_registry.rendered import ArgvCommand, HttpRequest
+from opsconductor.agent.executors.http.executor import HttpExecutor
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, HttpRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

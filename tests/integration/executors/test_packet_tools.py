@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from opsconductor.tool_registry.inputs import check_inputs
-from opsconductor.tool_registry.output import parse_output
-from opsconductor.tool_registry.output_schema import output_schema
+from opsconductor.tool_registry.outputs.reading import parse_output
+from opsconductor.tool_registry.outputs.schema import output_schema
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import ScriptCommand, render, script_argv
+from opsconductor.tool_registry.rendering.render import ScriptCommand, render, script_argv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

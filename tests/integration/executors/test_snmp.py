@@ -15,7 +15,7 @@ from helpers.snmp import snmpd as snmpd
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
 from opsconductor.agent.executors.snmp import SnmpExecutor
-from opsconductor.tool_registry.rendered import ArgvCommand, Rendered, SnmpRequest
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, Rendered, SnmpRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

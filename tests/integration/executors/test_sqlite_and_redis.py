@@ -55,7 +55,7 @@ async def test_sqlite_never_opens_another_file(tmp_path: Path) -> None:
 async def test_sqlite_locked_by_another_can_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opsconductor.agent.executors.database_sqlite._LOCK_WAIT", 0.1)
+    monkeypatch.setattr("opsconductor.agent.executors.database.sqlite._LOCK_WAIT", 0.1)
     path = tmp_path / "busy.db"
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("CREATE TABLE t (a)")

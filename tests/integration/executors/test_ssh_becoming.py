@@ -15,7 +15,7 @@ import pytest
 from helpers.places import Place, marked_processes, new_attempt, target_of, until
 from helpers.sshd import SshServer, free_port, standin_server
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.ssh import SshExecutor
+from opsconductor.agent.executors.ssh.executor import SshExecutor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -24,7 +24,7 @@ from helpers.places import (
 )
 from helpers.sshd import free_port, standin_server
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.ssh import SshExecutor
+from opsconductor.agent.executors.ssh.executor import SshExecutor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,10 +19,10 @@ from helpers.windows_command_line import windows_arguments
 from helpers.wsman_server import TOO_MANY, Fault, WsmanServer
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.winrm import WinRmExecutor
-from opsconductor.agent.executors.winrm_command import ErrorText
-from opsconductor.agent.executors.winrm_line import BOOTSTRAP, command_line_of
-from opsconductor.tool_registry.rendered import (
+from opsconductor.agent.executors.winrm.command import ErrorText
+from opsconductor.agent.executors.winrm.executor import WinRmExecutor
+from opsconductor.agent.executors.winrm.line import BOOTSTRAP, command_line_of
+from opsconductor.tool_registry.rendering.rendered import (
     ArgvCommand,
     HttpRequest,
     PowerShellScript,
@@ -331,7 +331,7 @@ async def test_a_missing_credential_address_or_library_is_told(
     assert told(await host.cmd("true"))[2] == "CREDENTIAL_INVALID"
     host.target = {"name": "win-01"}
     assert told(await host.cmd("true"))[2] == "TARGET_INVALID"
-    monkeypatch.setattr("opsconductor.agent.executors.winrm.find_spec", lambda _: None)
+    monkeypatch.setattr("opsconductor.agent.executors.winrm.executor.find_spec", lambda _: None)
     assert told(await host.cmd("true"))[2] == "LIBRARY_MISSING"
 
 

@@ -14,7 +14,7 @@ from opsconductor.rpc.errors import StoreRegressed
 
 if TYPE_CHECKING:
     from helpers.streets import Street
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
 
 
 async def lose(street: Street, run: Execution, seq: int, *, projected: bool) -> None:

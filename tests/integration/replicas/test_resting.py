@@ -9,13 +9,13 @@ import pytest
 
 from helpers.plans import error, look, write
 from helpers.streets import connected, events
-from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.engine import memory
 
 if TYPE_CHECKING:
     from helpers.engines import House
     from helpers.streets import Street
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
 
 
 @pytest.fixture(autouse=True)

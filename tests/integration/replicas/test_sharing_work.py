@@ -9,7 +9,7 @@ import pytest
 
 from helpers.plans import AGAIN, error, look, restart, write
 from helpers.streets import connected, events
-from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.engine.messages import Report
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import pytest
 from helpers.agents import Agent
 from helpers.orders import CHANGES, Orchestrator, Person, body_of, call_of, make_tool
 from helpers.places import marked_processes, until
-from opsconductor.agent.executors.local import LocalExecutor
-from opsconductor.agent.executors.run_folder import RunFolders
+from opsconductor.agent.executors.local.executor import LocalExecutor
+from opsconductor.agent.executors.local.run_folder import RunFolders
 from opsconductor.tool_registry.registry import Registry
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pytest
 from helpers.agents import Agent
 from helpers.orders import CHANGES, Orchestrator, Person, body_of, make_tool
 from opsconductor.agent.ending import as_kept
-from opsconductor.agent.executors.local import LocalExecutor
-from opsconductor.agent.executors.run_folder import RunFolder
+from opsconductor.agent.executors.local.executor import LocalExecutor
+from opsconductor.agent.executors.local.run_folder import RunFolder
 from opsconductor.agent.output import Spools, gap_note
 from opsconductor.agent.report import Report
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from opsconductor.agent.executors.run_folder import Start
+    from opsconductor.agent.executors.local.run_folder import Start
 
 ALICE = Person.new("alice")
 _PARAMETERS = {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsconductor.agent.executors.local.run_folder import RunFolder
 from opsconductor.agent.executors.redact import Redactor
-from opsconductor.agent.executors.run_folder import RunFolder
 from opsconductor.agent.output import Limits, Spool, Spools
 from opsconductor.agent.taking import TakingSink
 

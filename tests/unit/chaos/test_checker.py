@@ -9,7 +9,7 @@ import pytest
 
 from chaos.checker import check
 from helpers.fabricated_run import Fabricated
-from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain.executions import events as ev
 from opsconductor.rpc import canonical, ids
 
 if TYPE_CHECKING:

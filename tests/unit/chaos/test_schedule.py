@@ -14,7 +14,7 @@ from chaos.scenarios import SCENARIOS
 from chaos.schedule import ACTIONS, cells, random_rounds
 from chaos.special import SPECIAL
 from chaos.tools import write_tools
-from opsconductor.orchestrator.domain.check import check_plan
+from opsconductor.orchestrator.domain.plans.check import check_plan
 from opsconductor.tool_registry import tools_root
 from opsconductor.tool_registry.registry import Registry
 

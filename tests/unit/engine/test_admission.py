@@ -9,8 +9,8 @@ import pytest
 
 from helpers.engines import House
 from helpers.plans import look, restart
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain.place import place
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions.place import place
 from opsconductor.orchestrator.engine import memory
 from opsconductor.orchestrator.engine.admission import LATEST, SOONEST
 from opsconductor.orchestrator.engine.fleet import Fleet
@@ -21,8 +21,8 @@ from opsconductor.rpc.errors import InvalidArgument, QueueFull
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from opsconductor.orchestrator.domain.execution import Execution
-    from opsconductor.orchestrator.domain.place import Placement, ReadyStep
+    from opsconductor.orchestrator.domain.executions.execution import Execution
+    from opsconductor.orchestrator.domain.executions.place import Placement, ReadyStep
 
 
 def limited(house: House, **limits: int) -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.check import check_plan
-from opsconductor.orchestrator.domain.compile import compile_plan
-from opsconductor.orchestrator.domain.execution import Execution
-from opsconductor.orchestrator.domain.policy import EMBEDDED_POLICY
-from opsconductor.orchestrator.domain.states import ExecutionState, StepState
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.execution import Execution
+from opsconductor.orchestrator.domain.executions.states import ExecutionState, StepState
+from opsconductor.orchestrator.domain.plans.check import check_plan
+from opsconductor.orchestrator.domain.plans.compile import compile_plan
+from opsconductor.orchestrator.domain.plans.policy import EMBEDDED_POLICY
 from opsconductor.orchestrator.engine import agents as agents_module
 from opsconductor.orchestrator.engine.agents import Agents
 from opsconductor.orchestrator.engine.engine import Engine
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.messages import Assignment
 
 REGISTRY = Registry.load()

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.backups import Backup, come, confirm, why
 from helpers.plans import UNDO_CALL, look, restart
-from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.rpc.errors import PermissionDenied, StoreRegressed
 
 WEB = "10.0.0.9"

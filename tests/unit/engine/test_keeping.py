@@ -14,7 +14,7 @@ from opsconductor.rpc.errors import DuplicateAgent, NotFound, PermissionDenied
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
 
 DIED = {"code": "AGENT_DIED", "message": "the agent was killed", "error_class": "unknown"}
 

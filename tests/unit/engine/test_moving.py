@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.plans import AGAIN, error, look, restart, write
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain.fold import fold
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions.fold import fold
 from opsconductor.orchestrator.engine import log
 from opsconductor.orchestrator.engine.messages import Report
 from opsconductor.rpc import canonical

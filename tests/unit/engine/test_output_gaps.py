@@ -17,7 +17,7 @@ from opsconductor.v1 import execution_service_pb2 as execution_pb
 
 if TYPE_CHECKING:
     from helpers.engines import House
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
 
 LIMIT = 2 * CHUNK_BYTES
 NOTE = "\n[… 100 bytes left out …]\n".encode()

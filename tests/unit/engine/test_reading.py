@@ -14,7 +14,7 @@ from opsconductor.rpc.errors import NotFound
 
 if TYPE_CHECKING:
     from helpers.engines import House
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
 
 
 async def types(house: House, run: Execution, from_seq: int) -> list[tuple[int, str]]:

@@ -11,8 +11,8 @@ import pytest
 
 from helpers.engines import Clock, House
 from helpers.plans import AGAIN, FREE, error, look, restart, write
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain.policy import Rule
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.plans.policy import Rule
 from opsconductor.orchestrator.engine.messages import Introduction, Report
 from opsconductor.rpc.errors import PermissionDenied, StoreRegressed
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
 
 INTRODUCTION = Introduction(
     version="1",

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.backups import Backup, come, confirm, confirm_but, remember, why
 from helpers.plans import look, restart, write
-from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.engine.messages import Remembered, Report
 from opsconductor.rpc import ids
 from opsconductor.rpc.errors import (

@@ -8,14 +8,14 @@ import pytest
 
 from helpers.backups import Backup, come, confirm, confirm_but, remember
 from helpers.plans import look, restart
-from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.engine.messages import Report
 from opsconductor.rpc import ids
 from opsconductor.rpc.errors import PermissionDenied, StoreRegressed
 
 if TYPE_CHECKING:
     from helpers.engines import House, Line
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
     from opsconductor.orchestrator.engine.messages import Remembered
 
 WEB = "10.0.0.9"

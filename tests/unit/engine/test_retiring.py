@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers.plans import look, restart
-from opsconductor.orchestrator.domain.states import SessionState
+from opsconductor.orchestrator.domain.executions.states import SessionState
 from opsconductor.orchestrator.engine.messages import Report
 from opsconductor.rpc.errors import InvalidArgument, InvalidTransition, NotFound, PermissionDenied
 

@@ -12,7 +12,7 @@ from opsconductor.rpc.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from helpers.engines import House
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
 
 
 def why(house: House, run: Execution, step_id: str = "a") -> str:

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from opsconductor.orchestrator.servicers.tool_servicer import ToolServicer
 from opsconductor.rpc.errors import InvalidArgument, UnknownTool
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.risk import worst_call
+from opsconductor.tool_registry.risk.assess import worst_call
 from opsconductor.v1 import tool_service_pb2 as pb
 from opsconductor.v1.tool_service_pb2_grpc import ToolServiceStub, add_ToolServiceServicer_to_server
 

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from opsconductor.tool_registry.dry_run_risk import assess_dry_run, judge_dry_run
-from opsconductor.tool_registry.free_command_risk import judge_command
 from opsconductor.tool_registry.inputs import check_inputs
-from opsconductor.tool_registry.lint import lint_tool
+from opsconductor.tool_registry.lint.tool import lint_tool
 from opsconductor.tool_registry.loader import read_tool
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import RenderError, command_line, render
-from opsconductor.tool_registry.rendered import (
+from opsconductor.tool_registry.rendering.render import RenderError, command_line, render
+from opsconductor.tool_registry.rendering.rendered import (
     AwsCall,
     PowerShellScript,
     ScriptCommand,
     is_elevated,
 )
-from opsconductor.tool_registry.what_if import judge_what_if
+from opsconductor.tool_registry.risk.dry_runs import assess_dry_run, judge_dry_run
+from opsconductor.tool_registry.risk.free_commands import judge_command
+from opsconductor.tool_registry.risk.what_if import judge_what_if
 
 if TYPE_CHECKING:
     from opsconductor.tool_registry.model import Tool

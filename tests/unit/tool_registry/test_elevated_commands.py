@@ -9,8 +9,8 @@ import yaml
 
 from opsconductor.tool_registry.loader import ToolDefinitionInvalid
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import command_line, render
-from opsconductor.tool_registry.rendered import ArgvCommand, ScriptCommand
+from opsconductor.tool_registry.rendering.render import command_line, render
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, ScriptCommand
 from opsconductor.tool_registry.roots import tools_root
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import jsonschema
 
 from opsconductor.tool_registry.export import function, functions, hints, mcp_tool, mcp_tools
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.risk import ORDER, assess
+from opsconductor.tool_registry.risk.assess import ORDER, assess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

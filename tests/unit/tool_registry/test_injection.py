@@ -23,15 +23,15 @@ from helpers.hostile import (
 from opsconductor.tool_registry.formats import FORMATS, mismatch
 from opsconductor.tool_registry.inputs import check_inputs
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import ArgvCommand, RenderError, render
-from opsconductor.tool_registry.rendered import (
+from opsconductor.tool_registry.rendering.render import ArgvCommand, RenderError, render
+from opsconductor.tool_registry.rendering.rendered import (
     HttpRequest,
     SqlStatement,
 )
 
 if TYPE_CHECKING:
     from opsconductor.tool_registry.model import Tool
-    from opsconductor.tool_registry.rendered import Rendered
+    from opsconductor.tool_registry.rendering.rendered import Rendered
 
 TOOLS = Registry.load().tools
 TARGET = {

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from opsconductor.tool_registry.lint import lint_tool
+from opsconductor.tool_registry.lint.tool import lint_tool
 from opsconductor.tool_registry.loader import read_tool
 from opsconductor.tool_registry.older_shapes import converted, is_older_shape
-from opsconductor.tool_registry.render import as_data, render
+from opsconductor.tool_registry.rendering.render import as_data, render
 
 OLD: dict[str, Any] = {
     "tool_name": "Disk-Check",

@@ -13,12 +13,12 @@ import yaml
 
 from helpers.cloud_outputs import OUTPUTS as CLOUD
 from helpers.windows_outputs import OUTPUTS as WINDOWS
-from opsconductor.tool_registry import output_shapes
 from opsconductor.tool_registry.export import mcp_tool
 from opsconductor.tool_registry.loader import ToolDefinitionInvalid
-from opsconductor.tool_registry.output import OutputUnparsable, parse_output
-from opsconductor.tool_registry.output_schema import output_schema
-from opsconductor.tool_registry.parsers import MAX_BYTES, PARSERS
+from opsconductor.tool_registry.outputs import shapes
+from opsconductor.tool_registry.outputs.parsers import MAX_BYTES, PARSERS
+from opsconductor.tool_registry.outputs.reading import OutputUnparsable, parse_output
+from opsconductor.tool_registry.outputs.schema import output_schema
 from opsconductor.tool_registry.registry import Registry
 from opsconductor.tool_registry.roots import tools_root
 
@@ -82,13 +82,13 @@ NO_ANSWER = {"aws_ec2_delete_snapshot", "aws_ec2_reboot_instances"}
 """AWS answers these with nothing."""
 
 
-@pytest.mark.parametrize("name", output_shapes.names())
+@pytest.mark.parametrize("name", shapes.names())
 def test_a_shared_shape_is_used_and_told(name: str) -> None:
     used = {tool.output.get("shape") for tool in TOOLS} | {
         f"jc_{tool.output.get('jc_parser')}" for tool in TOOLS
     }
     assert name in used | {"http_answer"}
-    schema = output_shapes.shape(name)
+    schema = shapes.shape(name)
     assert schema is not None
     assert untold(schema) == []
 
@@ -116,12 +116,12 @@ def assert_same(schema: Mapping[str, Any], shape: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in output_shapes.names() if name.startswith("jc_") and name != "jc_xml"]
+    "name", [name for name in shapes.names() if name.startswith("jc_") and name != "jc_xml"]
 )
 def test_what_is_said_of_a_jc_parser_stands_in_its_documentation(name: str) -> None:
     parser = name.removeprefix("jc_")
     documented = str(jc.get_parser(parser).__doc__)
-    named = set(_names(output_shapes.shape(name) or {})) - ALSO.get(parser, set())
+    named = set(_names(shapes.shape(name) or {})) - ALSO.get(parser, set())
     assert {each for each in named if f'"{each}"' not in documented} == set()
 
 

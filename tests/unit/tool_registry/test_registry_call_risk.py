@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from opsconductor.tool_registry.call_risk import judge_aws, judge_http, judge_redis
-from opsconductor.tool_registry.sql_risk import judge_sql
+from opsconductor.tool_registry.risk.sql import judge_sql
+from opsconductor.tool_registry.risk.structured import judge_aws, judge_http, judge_redis
 
 POSTGRES = {
     "read_only": [

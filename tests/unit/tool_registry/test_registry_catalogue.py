@@ -7,7 +7,7 @@ import pytest
 from opsconductor.rpc.errors import UnknownTool
 from opsconductor.tool_registry import tools_root
 from opsconductor.tool_registry.registry import Registry, ToolDefinitionInvalid
-from opsconductor.tool_registry.render import command_line, render
+from opsconductor.tool_registry.rendering.render import command_line, render
 
 if TYPE_CHECKING:
     from pathlib import Path

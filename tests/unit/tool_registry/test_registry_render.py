@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from opsconductor.tool_registry.inputs import check_inputs
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import (
+from opsconductor.tool_registry.rendering.render import (
     ArgvCommand,
     HttpRequest,
     InternalCall,

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsconductor.tool_registry.command_risk import judge_argv
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.risk import assess
+from opsconductor.tool_registry.risk.assess import assess
+from opsconductor.tool_registry.risk.commands import judge_argv
 
 
 @pytest.fixture(scope="module")

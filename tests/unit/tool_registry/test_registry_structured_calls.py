@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import DocumentInvalid
 from opsconductor.tool_registry.inputs import check_inputs
-from opsconductor.tool_registry.lint import lint_tool
+from opsconductor.tool_registry.lint.tool import lint_tool
 from opsconductor.tool_registry.loader import read_tool
-from opsconductor.tool_registry.render import RenderError, as_data, command_line, render
-from opsconductor.tool_registry.risk import assess
-from opsconductor.tool_registry.structured_calls import (
+from opsconductor.tool_registry.rendering.render import RenderError, as_data, command_line, render
+from opsconductor.tool_registry.rendering.structured_calls import (
     AwsCall,
     Message,
     PowerShellScript,
@@ -24,6 +23,7 @@ from opsconductor.tool_registry.structured_calls import (
     SnmpRequest,
     SqlStatement,
 )
+from opsconductor.tool_registry.risk.assess import assess
 
 if TYPE_CHECKING:
     from opsconductor.tool_registry.model import Tool

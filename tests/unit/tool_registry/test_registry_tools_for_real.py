@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from opsconductor.tool_registry.inputs import check_inputs
-from opsconductor.tool_registry.output import parse_output
+from opsconductor.tool_registry.outputs.reading import parse_output
+from opsconductor.tool_registry.outputs.success import failure_reason
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import ArgvCommand, ScriptCommand, render, script_argv
-from opsconductor.tool_registry.success import failure_reason
+from opsconductor.tool_registry.rendering.render import (
+    ArgvCommand,
+    ScriptCommand,
+    render,
+    script_argv,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

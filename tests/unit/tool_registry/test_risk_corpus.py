@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from helpers.source_tree import ROOT
-from opsconductor.tool_registry.free_command_risk import judge_shell
-from opsconductor.tool_registry.risk import ORDER
+from opsconductor.tool_registry.risk.assess import ORDER
+from opsconductor.tool_registry.risk.free_commands import judge_shell
 
 FAMILIES: dict[str, Any] = yaml.safe_load(
     (ROOT / "tool_registry/corpus/commands.yaml").read_text(encoding="utf-8")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from opsconductor.tool_registry.free_command_risk import judge_command, judge_shell
-from opsconductor.tool_registry.lint import lint_tool
+from opsconductor.tool_registry.documents.yaml_reader import load
+from opsconductor.tool_registry.lint.tool import lint_tool
 from opsconductor.tool_registry.loader import read_tool
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.risk import assess, worst_call
-from opsconductor.tool_registry.yaml_document import load
+from opsconductor.tool_registry.risk.assess import assess, worst_call
+from opsconductor.tool_registry.risk.free_commands import judge_command, judge_shell
 
 RUN_SCRIPT = Registry.load().get("run_script")
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from opsconductor.tool_registry.output import parse_output
+from opsconductor.tool_registry.outputs.reading import parse_output
+from opsconductor.tool_registry.outputs.success import failure_reason
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.success import failure_reason
 
 REGISTRY = Registry.load()
 CHECKED = json.dumps({"ExecutedVersion": "$LATEST", "StatusCode": 200, "Payload": "null"})

@@ -77,7 +77,11 @@ def _cache_folder() -> Path:
 def _code() -> str:
     """Returns a digest of the state of everything that checks."""
     state = hashlib.sha256()
-    for file in sorted(_PACKAGE.glob("*.*")):
+    for file in sorted(_PACKAGE.rglob("*.*")):
+        if file.suffix == ".pyc":
+            continue
         status = file.stat()
-        state.update(f"{file.name}:{status.st_size}:{status.st_mtime_ns}\n".encode())
+        state.update(
+            f"{file.relative_to(_PACKAGE)}:{status.st_size}:{status.st_mtime_ns}\n".encode()
+        )
     return state.hexdigest()[:16]

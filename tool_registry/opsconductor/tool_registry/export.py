@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.tool_registry.formats import FORMATS
-from opsconductor.tool_registry.lint import RESERVED
-from opsconductor.tool_registry.output_schema import output_schema
-from opsconductor.tool_registry.risk import ORDER, CallRisk, worst_call
+from opsconductor.tool_registry.lint.tool import RESERVED
+from opsconductor.tool_registry.outputs.schema import output_schema
+from opsconductor.tool_registry.risk.assess import ORDER, CallRisk, worst_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import DocumentInvalid, Fault
-from opsconductor.tool_registry import model, yaml_document
+from opsconductor.tool_registry import model
+from opsconductor.tool_registry.documents import yaml_reader
 from opsconductor.tool_registry.durations import parse_duration
 from opsconductor.tool_registry.suggestions import did_you_mean
 from opsconductor.tool_registry.text_safety import escaped
@@ -30,7 +31,7 @@ class ToolDefinitionInvalid(DocumentInvalid):
 
 def read_tool(data: bytes) -> tuple[model.Tool | None, list[Fault]]:
     """Returns the tool of a file's bytes, None with faults when the file breaks the schema."""
-    definition, lines, faults = yaml_document.load(
+    definition, lines, faults = yaml_reader.load(
         data, max_bytes=MAX_BYTES, too_large="TOOL_TOO_LARGE"
     )
     if definition is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from opsconductor.rpc.errors import Fault
-from opsconductor.tool_registry.lint import lint_tool
+from opsconductor.tool_registry.lint.tool import lint_tool
 from opsconductor.tool_registry.loader import read_tool
 from opsconductor.tool_registry.suggestions import canonical_name
 

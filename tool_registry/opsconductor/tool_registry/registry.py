@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from opsconductor.rpc.errors import Fault, UnknownTool
-from opsconductor.tool_registry import yaml_document
 from opsconductor.tool_registry.checked import CheckedFiles
-from opsconductor.tool_registry.lint import lint_tool
+from opsconductor.tool_registry.documents import yaml_reader
+from opsconductor.tool_registry.lint.tool import lint_tool
 from opsconductor.tool_registry.loader import MAX_BYTES, build_tool, read_tool
 from opsconductor.tool_registry.loader import ToolDefinitionInvalid as ToolDefinitionInvalid
 from opsconductor.tool_registry.roots import tools_root
@@ -159,7 +159,7 @@ def checked_once(file: Path, checked: CheckedFiles) -> tuple[Tool | None, list[F
         return build_tool(definition, data), []
     tool, faults = check_file(file)
     if tool is not None:
-        definition, _, _ = yaml_document.load(data, max_bytes=MAX_BYTES, too_large="TOOL_TOO_LARGE")
+        definition, _, _ = yaml_reader.load(data, max_bytes=MAX_BYTES, too_large="TOOL_TOO_LARGE")
         checked.add(data, definition or {})
     return tool, faults
 

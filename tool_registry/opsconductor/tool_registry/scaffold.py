@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from opsconductor.rpc.errors import InvalidArgument
-from opsconductor.tool_registry.template import PLACEHOLDER
+from opsconductor.tool_registry.rendering.template import PLACEHOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

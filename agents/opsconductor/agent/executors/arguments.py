@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opsconductor.agent.executors.base import Outcome, Refused
-from opsconductor.tool_registry.rendered import ArgvCommand, ScriptCommand, script_argv
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, ScriptCommand, script_argv
 
 if TYPE_CHECKING:
-    from opsconductor.tool_registry.rendered import Rendered
+    from opsconductor.tool_registry.rendering.rendered import Rendered
 
 
 def command_arguments(rendered: Rendered) -> list[bytes]:

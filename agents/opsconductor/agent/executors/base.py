@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
-    from opsconductor.agent.executors.run_folder import RunFolder
-    from opsconductor.tool_registry.rendered import Rendered
+    from opsconductor.agent.executors.local.run_folder import RunFolder
+    from opsconductor.tool_registry.rendering.rendered import Rendered
 
 Stream = Literal["stdout", "stderr"]
 Effects = Literal["none", "possible", "done"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from opsconductor.agent.executors.base import Outcome, Refused
 from opsconductor.agent.executors.environment import PATH
 from opsconductor.agent.executors.spawn import find_program
-from opsconductor.tool_registry.rendered import SUDO
+from opsconductor.tool_registry.rendering.rendered import SUDO
 
 if TYPE_CHECKING:
     import signal

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opsconductor.agent.executors.base import Outcome, Refused, StepFailure
 from opsconductor.agent.executors.waiting import boottime, wait_end
 from opsconductor.rpc.errors import OpsConductorError
-from opsconductor.tool_registry.rendered import InternalCall
+from opsconductor.tool_registry.rendering.rendered import InternalCall
 
 if TYPE_CHECKING:
     from opsconductor.agent.executors.base import Call, Sink, Stop

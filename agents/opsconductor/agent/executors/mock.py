@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.executors.base import Outcome
 from opsconductor.agent.executors.waiting import boottime, wait_end
-from opsconductor.tool_registry.rendered import command_line
+from opsconductor.tool_registry.rendering.rendered import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,12 +12,12 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.agent.executors.base import Outcome, Refused
-from opsconductor.agent.executors.database_command import DatabaseCommandExecutor
-from opsconductor.agent.executors.http import HttpExecutor
+from opsconductor.agent.executors.database.command import DatabaseCommandExecutor
+from opsconductor.agent.executors.http.executor import HttpExecutor
 from opsconductor.agent.executors.inventory import InventoryExecutor
-from opsconductor.agent.executors.local import LocalExecutor
+from opsconductor.agent.executors.local.executor import LocalExecutor
 from opsconductor.agent.executors.needs import Unavailable
-from opsconductor.agent.executors.ssh import SshExecutor
+from opsconductor.agent.executors.ssh.executor import SshExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from opsconductor.agent.executors import needs
 from opsconductor.agent.executors.base import Outcome, Refused, StepFailure
 from opsconductor.agent.executors.credential import Credential, Credentials, resolve
 from opsconductor.agent.executors.exchange import Progress, follow
-from opsconductor.tool_registry.rendered import SnmpRequest
+from opsconductor.tool_registry.rendering.rendered import SnmpRequest
 
 if TYPE_CHECKING:
     import asyncio

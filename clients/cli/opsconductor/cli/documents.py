@@ -66,14 +66,14 @@ def as_dry_run(document: bytes) -> bytes:
 
     A plan in block style keeps its lines, so that faults are told where they stand.
     """
-    from opsconductor.tool_registry import yaml_document
+    from opsconductor.tool_registry.documents import yaml_reader
 
-    value, _, faults = yaml_document.load(document, max_bytes=_LARGEST)
+    value, _, faults = yaml_reader.load(document, max_bytes=_LARGEST)
     if faults or value is None:
         raise PlanInvalid("the plan could not be read", faults=faults)
     wanted = {**value, "dry_run": True}
     longer = document.rstrip() + b"\ndry_run: true\n"
-    again, _, faults = yaml_document.load(longer, max_bytes=_LARGEST)
+    again, _, faults = yaml_reader.load(longer, max_bytes=_LARGEST)
     return longer if again == wanted and not faults else json.dumps(wanted).encode()
 
 

@@ -91,9 +91,10 @@ def _need_definitions() -> None:
 def _converted(file: Path) -> tuple[str, Sequence[Fault]]:
     from dataclasses import replace
 
-    from opsconductor.tool_registry import older_shapes, yaml_document
+    from opsconductor.tool_registry import older_shapes
+    from opsconductor.tool_registry.documents import yaml_reader
 
-    document, _, faults = yaml_document.load(
+    document, _, faults = yaml_reader.load(
         _read(file), max_bytes=1 << 20, too_large="TOOL_TOO_LARGE"
     )
     text = ""

@@ -7,11 +7,11 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.advance import settle
-from opsconductor.orchestrator.domain.fold import apply, fold
-from opsconductor.orchestrator.domain.locks import locks_of
-from opsconductor.orchestrator.domain.states import AttemptState
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.advance import settle
+from opsconductor.orchestrator.domain.executions.fold import apply, fold
+from opsconductor.orchestrator.domain.executions.locks import locks_of
+from opsconductor.orchestrator.domain.executions.states import AttemptState
 from opsconductor.orchestrator.engine import log, rows
 from opsconductor.orchestrator.store.base import (
     AppendEvents,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
-    from opsconductor.orchestrator.domain.place import Grant
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.place import Grant
     from opsconductor.orchestrator.store.store import Store
 
 EVENTS_PER_READ = 1000

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.compiled import CompiledStep
+    from opsconductor.orchestrator.domain.plans.compiled import CompiledStep
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Fleet
     from opsconductor.orchestrator.engine.limits import Limits

@@ -8,7 +8,11 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.states import AttemptState, ExecutionState, SessionState
+from opsconductor.orchestrator.domain.executions.states import (
+    AttemptState,
+    ExecutionState,
+    SessionState,
+)
 from opsconductor.orchestrator.engine.importing import Importing
 from opsconductor.orchestrator.engine.keeping import Keeping
 from opsconductor.orchestrator.engine.reporting import Reporting, tool_of
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Fleet, Member
     from opsconductor.orchestrator.engine.messages import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain.risk import READ_ONLY
+from opsconductor.orchestrator.domain.plans.risk import READ_ONLY
 from opsconductor.orchestrator.store.rows import OPEN_ATTEMPT_STATES
 from opsconductor.rpc.errors import AssetExists, NotFound, PermissionDenied
 

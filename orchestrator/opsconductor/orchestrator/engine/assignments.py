@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.execution import UNDO, Attempt, Execution
-from opsconductor.orchestrator.domain.place import last_effective
-from opsconductor.orchestrator.domain.states import ApprovalState
-from opsconductor.orchestrator.domain.trace import attempt_span
+from opsconductor.orchestrator.domain.executions.execution import UNDO, Attempt, Execution
+from opsconductor.orchestrator.domain.executions.place import last_effective
+from opsconductor.orchestrator.domain.executions.states import ApprovalState
+from opsconductor.orchestrator.domain.executions.trace import attempt_span
 from opsconductor.orchestrator.engine.messages import Assignment, SignedApproval
 from opsconductor.rpc import canonical
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain.compiled import CompiledPlan
+    from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
 
 
 def assignment(state: Execution, attempt: Attempt) -> Assignment:

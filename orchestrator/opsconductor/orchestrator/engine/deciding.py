@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.rpc.errors import DigestMismatch, InvalidArgument, NotFound, SignatureInvalid
 from opsconductor.rpc.failpoints import hit
 from opsconductor.rpc.statements import (
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain import events as ev
-    from opsconductor.orchestrator.domain.compiled import CompiledPlan
-    from opsconductor.orchestrator.domain.execution import Approval, Execution
+    from opsconductor.orchestrator.domain.executions import events as ev
+    from opsconductor.orchestrator.domain.executions.execution import Approval, Execution
+    from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.planning import Judged, Planner
     from opsconductor.orchestrator.store.store import Store

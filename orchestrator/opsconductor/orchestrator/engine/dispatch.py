@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.states import ExecutionState
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.states import ExecutionState
 from opsconductor.orchestrator.engine.assignments import assignment
 from opsconductor.rpc.failpoints import hit
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.fleet import Fleet
 
 

@@ -14,9 +14,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.advance import next_deadline
-from opsconductor.orchestrator.domain.fold import fold
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.advance import next_deadline
+from opsconductor.orchestrator.domain.executions.fold import fold
 from opsconductor.orchestrator.engine import reach
 from opsconductor.orchestrator.engine.actor import Actor, Change
 from opsconductor.orchestrator.engine.dispatch import Dispatch, takes_back
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.fleet import Fleet
     from opsconductor.orchestrator.engine.listeners import Listeners
     from opsconductor.orchestrator.store.store import Store

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.place import UNLIMITED, AgentView
-from opsconductor.orchestrator.domain.states import SessionState
+from opsconductor.orchestrator.domain.executions.place import UNLIMITED, AgentView
+from opsconductor.orchestrator.domain.executions.states import SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

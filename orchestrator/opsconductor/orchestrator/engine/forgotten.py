@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain.place import able, demand_of
-from opsconductor.orchestrator.domain.states import ExecutionState
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions.place import able, demand_of
+from opsconductor.orchestrator.domain.executions.states import ExecutionState
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Member
     from opsconductor.orchestrator.store.store import Store

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain import starting
-from opsconductor.orchestrator.domain.locks import locks_of
-from opsconductor.orchestrator.domain.place import Grant, place, ready_steps
-from opsconductor.orchestrator.domain.states import AttemptState
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions import starting
+from opsconductor.orchestrator.domain.executions.locks import locks_of
+from opsconductor.orchestrator.domain.executions.place import Grant, place, ready_steps
+from opsconductor.orchestrator.domain.executions.states import AttemptState
 from opsconductor.orchestrator.engine.waiting import Queue
 from opsconductor.rpc.failpoints import hit
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.actor import Change
     from opsconductor.orchestrator.engine.fleet import Fleet
     from opsconductor.orchestrator.engine.waiting import Waiting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.fold import apply
+from opsconductor.orchestrator.domain.executions.fold import apply
 from opsconductor.orchestrator.engine import log
 from opsconductor.orchestrator.engine.listeners import heard_within
 from opsconductor.orchestrator.engine.outputs import Outputs
@@ -14,8 +14,8 @@ from opsconductor.rpc.errors import InvalidArgument, NotFound
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from opsconductor.orchestrator.domain import events as ev
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions import events as ev
+    from opsconductor.orchestrator.domain.executions.execution import Execution
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.listeners import Listeners
     from opsconductor.orchestrator.store.rows import StoredEvent

@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.place import able, demand_of
-from opsconductor.orchestrator.domain.recovering import number_of
-from opsconductor.orchestrator.domain.states import ATTEMPT_TRANSITIONS, AttemptState
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.place import able, demand_of
+from opsconductor.orchestrator.domain.executions.recovering import number_of
+from opsconductor.orchestrator.domain.executions.states import ATTEMPT_TRANSITIONS, AttemptState
 from opsconductor.orchestrator.store.base import PutAttempt
 from opsconductor.orchestrator.store.rows import AttemptRow
 from opsconductor.rpc.errors import NotFound
@@ -17,7 +17,7 @@ from opsconductor.rpc.errors import NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Member
     from opsconductor.orchestrator.engine.messages import Remembered, Report

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain.assets import read_assets
-from opsconductor.orchestrator.domain.segments import read_segments
+from opsconductor.orchestrator.domain.plans.assets import read_assets
+from opsconductor.orchestrator.domain.plans.segments import read_segments
 from opsconductor.orchestrator.engine.planning import segments_of
 from opsconductor.orchestrator.store.base import DeleteAsset, PutAsset
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import DocumentInvalid, NotFound
-from opsconductor.tool_registry import yaml_document
+from opsconductor.tool_registry.documents import yaml_reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ class Inventory:
         lines = None
         document: Any = source
         if isinstance(source, bytes):
-            document, lines, unreadable = yaml_document.load_collection(
+            document, lines, unreadable = yaml_reader.load_collection(
                 source, max_bytes=MAX_DOCUMENT_BYTES, too_large="INVENTORY_TOO_LARGE"
             )
             if unreadable:

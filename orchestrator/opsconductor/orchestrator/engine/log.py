@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain.executions import events as ev
 from opsconductor.orchestrator.store.rows import StoredEvent
 from opsconductor.rpc import canonical
 

@@ -12,7 +12,7 @@ from opsconductor.rpc.errors import NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
     from opsconductor.orchestrator.engine.fleet import Member
     from opsconductor.orchestrator.store.store import Store
 

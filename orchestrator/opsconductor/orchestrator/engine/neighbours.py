@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.states import SessionState
+from opsconductor.orchestrator.domain.executions.states import SessionState
 from opsconductor.orchestrator.engine.roster import member_of, refresh
 
 if TYPE_CHECKING:

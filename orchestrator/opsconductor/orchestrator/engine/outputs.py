@@ -7,14 +7,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.states import AttemptState
+from opsconductor.orchestrator.domain.executions.states import AttemptState
 from opsconductor.orchestrator.engine.listeners import heard_within
 from opsconductor.orchestrator.engine.output_room import LIMIT, OutputRoom
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.listeners import Listeners
     from opsconductor.orchestrator.store.store import Store

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain.check import check_plan
-from opsconductor.orchestrator.domain.compile import compile_plan
-from opsconductor.orchestrator.domain.place import demand_of, missing
-from opsconductor.orchestrator.domain.segments import SegmentsMap
+from opsconductor.orchestrator.domain.executions.place import demand_of, missing
+from opsconductor.orchestrator.domain.plans.check import check_plan
+from opsconductor.orchestrator.domain.plans.compile import compile_plan
+from opsconductor.orchestrator.domain.plans.segments import SegmentsMap
 from opsconductor.rpc import canonical, ids
 from opsconductor.rpc.errors import Fault, NoAgent, PlanInvalid
-from opsconductor.tool_registry import yaml_document
+from opsconductor.tool_registry.documents import yaml_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.compiled import CompiledPlan, CompiledStep
-    from opsconductor.orchestrator.domain.policy import Policy
+    from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan, CompiledStep
+    from opsconductor.orchestrator.domain.plans.policy import Policy
     from opsconductor.orchestrator.engine.fleet import Fleet
     from opsconductor.orchestrator.store.store import Store
     from opsconductor.tool_registry.registry import Registry
@@ -177,5 +177,5 @@ def segments_of(tenant: str) -> str:
 def _read(source: bytes | Any) -> tuple[Any, Mapping[str, int] | None, tuple[Fault, ...]]:
     if not isinstance(source, bytes):
         return source, None, ()
-    document, lines, faults = yaml_document.load(source, max_bytes=MAX_DOCUMENT_BYTES)
+    document, lines, faults = yaml_reader.load(source, max_bytes=MAX_DOCUMENT_BYTES)
     return document, lines, tuple(faults)

@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain.place import able, demand_of
+from opsconductor.orchestrator.domain.executions.place import able, demand_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from opsconductor.orchestrator.domain.place import AgentView, Demand
+    from opsconductor.orchestrator.domain.executions.place import AgentView, Demand
     from opsconductor.orchestrator.engine.fleet import Fleet
     from opsconductor.orchestrator.engine.limits import Limits
     from opsconductor.orchestrator.engine.waiting import Waiting

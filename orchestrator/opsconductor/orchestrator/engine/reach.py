@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.place import able, ready_steps
-from opsconductor.orchestrator.domain.states import AttemptState, SessionState
+from opsconductor.orchestrator.domain.executions.place import able, ready_steps
+from opsconductor.orchestrator.domain.executions.states import AttemptState, SessionState
 from opsconductor.orchestrator.engine.dispatch import ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Execution
-    from opsconductor.orchestrator.domain.place import ReadyStep
+    from opsconductor.orchestrator.domain.executions.execution import Execution
+    from opsconductor.orchestrator.domain.executions.place import ReadyStep
     from opsconductor.orchestrator.engine.fleet import Fleet, Member
 
 

@@ -6,8 +6,8 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.states import ATTEMPT_TRANSITIONS, AttemptState
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.states import ATTEMPT_TRANSITIONS, AttemptState
 from opsconductor.orchestrator.engine.importing import finished_fields, recovered_end
 from opsconductor.orchestrator.engine.messages import Report
 from opsconductor.orchestrator.store.rows import OPEN_ATTEMPT_STATES
@@ -17,7 +17,7 @@ from opsconductor.rpc.failpoints import hit
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Member
     from opsconductor.orchestrator.engine.keeping import Keeping

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.states import AttemptState
+from opsconductor.orchestrator.domain.executions.states import AttemptState
 from opsconductor.orchestrator.store.rows import ApprovalRow, AttemptRow, ExecutionRow
 from opsconductor.rpc import canonical
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain.execution import Approval, Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Approval, Attempt, Execution
 
 
 def execution_row(state: Execution, head: str) -> ExecutionRow:

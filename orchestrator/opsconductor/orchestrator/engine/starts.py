@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain import events as ev
+    from opsconductor.orchestrator.domain.executions import events as ev
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.memory import Memory
     from opsconductor.orchestrator.engine.work import Work

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain import events as ev
+from opsconductor.orchestrator.domain.executions import events as ev
 from opsconductor.orchestrator.engine.admission import Admission
 from opsconductor.orchestrator.engine.limits import Limits
 from opsconductor.rpc import canonical, ids
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.planning import Planner
     from opsconductor.orchestrator.store.store import Store

@@ -7,8 +7,8 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from opsconductor.orchestrator.domain.advance import advance, next_deadline
-from opsconductor.orchestrator.domain.place import ready_steps
+from opsconductor.orchestrator.domain.executions.advance import advance, next_deadline
+from opsconductor.orchestrator.domain.executions.place import ready_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable

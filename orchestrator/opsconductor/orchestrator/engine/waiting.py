@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from opsconductor.orchestrator.domain.place import able, place
-from opsconductor.orchestrator.domain.rooms import Rooms
+from opsconductor.orchestrator.domain.executions.place import able, place
+from opsconductor.orchestrator.domain.executions.rooms import Rooms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.place import AgentView, Demand, ReadyStep
+    from opsconductor.orchestrator.domain.executions.place import AgentView, Demand, ReadyStep
     from opsconductor.orchestrator.engine.fleet import Fleet
 
 NOT_ITS_TURN = "waits for its turn"

@@ -13,7 +13,7 @@ from opsconductor.v1 import approval_service_pb2 as pb
 from opsconductor.v1 import approval_service_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain.execution import Approval, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Approval, Execution
     from opsconductor.orchestrator.engine.deciding import Deciding
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Fleet

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.engine.deciding import Words
 from opsconductor.orchestrator.engine.submission import Submission
 from opsconductor.orchestrator.servicers import wire, wire_executions, wire_plans
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Execution
     from opsconductor.orchestrator.engine.deciding import Deciding
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.history import History

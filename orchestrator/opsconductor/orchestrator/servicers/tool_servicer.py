@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain.risk import step_risk
-from opsconductor.orchestrator.domain.targets import resolve_target
+from opsconductor.orchestrator.domain.plans.risk import step_risk
+from opsconductor.orchestrator.domain.plans.targets import resolve_target
 from opsconductor.orchestrator.servicers import wire
 from opsconductor.rpc.errors import InvalidArgument, PlanInvalid
 from opsconductor.rpc.identity import identity_of
-from opsconductor.tool_registry import export, render
-from opsconductor.tool_registry import risk as tool_risk
-from opsconductor.tool_registry.dry_run_risk import assess_dry_run
+from opsconductor.tool_registry import export
 from opsconductor.tool_registry.inputs import check_inputs
-from opsconductor.tool_registry.output_schema import output_schema
+from opsconductor.tool_registry.outputs.schema import output_schema
+from opsconductor.tool_registry.rendering import render
+from opsconductor.tool_registry.risk.assess import assess
+from opsconductor.tool_registry.risk.dry_runs import assess_dry_run
 from opsconductor.v1 import plan_service_pb2 as plan_pb
 from opsconductor.v1 import tool_service_pb2 as pb
 from opsconductor.v1 import tool_service_pb2_grpc as pb_grpc
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.servicers.call import Context
     from opsconductor.rpc.errors import Fault
     from opsconductor.tool_registry.model import Tool
-    from opsconductor.tool_registry.risk import CallRisk
+    from opsconductor.tool_registry.risk.assess import CallRisk
 
 
 class ToolServicer(pb_grpc.ToolServiceServicer):
@@ -93,7 +94,7 @@ class ToolServicer(pb_grpc.ToolServiceServicer):
         return pb.RenderResponse(
             command=render.command_line(rendered),
             argv=list(getattr(rendered, "argv", ())),
-            risk=_risk(dry_run or tool_risk.assess(tool, inputs)),
+            risk=_risk(dry_run or assess(tool, inputs)),
         )
 
     async def Export(  # noqa: N802
@@ -125,7 +126,7 @@ def _tool(tool: Tool) -> pb.Tool:
         method=tool.method,
         requires_target=tool.requires_target,
         parameters=wire.struct(tool.parameters),
-        risk=_risk(tool_risk.assess(tool, {})),
+        risk=_risk(assess(tool, {})),
         digest=tool.digest,
         aliases=list(tool.aliases),
         use_cases=list(tool.use_cases),

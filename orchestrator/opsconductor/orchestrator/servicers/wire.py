@@ -13,7 +13,7 @@ from opsconductor.v1 import plan_service_pb2 as plan_pb
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from opsconductor.orchestrator.domain.risk import StepRisk
+    from opsconductor.orchestrator.domain.plans.risk import StepRisk
     from opsconductor.rpc.errors import Fault
 
 

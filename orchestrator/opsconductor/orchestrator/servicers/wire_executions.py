@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.narrate import execution_summary, step_summary, tell
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.narrate import (
+    execution_summary,
+    step_summary,
+    tell,
+)
 from opsconductor.orchestrator.engine.rows import progress
 from opsconductor.orchestrator.servicers import wire
 from opsconductor.rpc import canonical
@@ -16,7 +20,7 @@ from opsconductor.v1 import plan_service_pb2 as plan_pb
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution, StepRecord
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution, StepRecord
     from opsconductor.orchestrator.engine.history import Watched
     from opsconductor.orchestrator.engine.outputs import Gap, Piece
     from opsconductor.orchestrator.store.rows import ExecutionRow

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import duration_pb2
 
-from opsconductor.orchestrator.domain.place import demand_of, place_preview
+from opsconductor.orchestrator.domain.executions.place import demand_of, place_preview
 from opsconductor.orchestrator.servicers import wire
 from opsconductor.rpc.errors import InvalidArgument
 from opsconductor.v1 import plan_service_pb2 as pb
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from opsconductor.orchestrator.domain.compiled import CompiledPlan, CompiledStep
-    from opsconductor.orchestrator.domain.place import AgentView
+    from opsconductor.orchestrator.domain.executions.place import AgentView
+    from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan, CompiledStep
 
 _STRUCTS = ("inputs", "context")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opsconductor.agent.executors.ssh_carrier import Header, command_script
+from opsconductor.agent.executors.ssh.carrier import Header, command_script
 
 texts = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=30)
 

@@ -15,8 +15,13 @@ import pytest
 from helpers.places import MemorySink
 from opsconductor.agent.executors.base import Call, Outcome
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.database_command import LOGIN_FILE, DatabaseCommandExecutor
-from opsconductor.tool_registry.rendered import ArgvCommand, HttpRequest, Rendered, ScriptCommand
+from opsconductor.agent.executors.database.command import LOGIN_FILE, DatabaseCommandExecutor
+from opsconductor.tool_registry.rendering.rendered import (
+    ArgvCommand,
+    HttpRequest,
+    Rendered,
+    ScriptCommand,
+)
 
 if TYPE_CHECKING:
     from opsconductor.agent.executors.base import Sink

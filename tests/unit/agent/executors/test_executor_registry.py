@@ -19,7 +19,7 @@ from opsconductor.agent.executors.mock import MockExecutor, MockReply
 from opsconductor.agent.executors.registry import ExecutorInvalid, Executors
 from opsconductor.agent.main import main
 from opsconductor.rpc.errors import PermissionDenied, StoreUnavailable
-from opsconductor.tool_registry.rendered import ArgvCommand, InternalCall, Rendered
+from opsconductor.tool_registry.rendering.rendered import ArgvCommand, InternalCall, Rendered
 
 if TYPE_CHECKING:
     from opsconductor.agent.executors.base import Stream

@@ -18,20 +18,20 @@ from hypothesis import strategies as st
 from helpers.hostile import HOSTILE, inputs_with, nasty
 from helpers.windows_command_line import windows_arguments
 from opsconductor.agent.executors.base import Call, Refused
-from opsconductor.agent.executors.communication_mail import _mail
-from opsconductor.agent.executors.communication_webhook import _payload
+from opsconductor.agent.executors.communication.mail import _mail
+from opsconductor.agent.executors.communication.webhook import _payload
 from opsconductor.agent.executors.credential import Credential
-from opsconductor.agent.executors.database_binds import numbered
-from opsconductor.agent.executors.ssh_carrier import (
+from opsconductor.agent.executors.database.binds import numbered
+from opsconductor.agent.executors.ssh.carrier import (
     REMOTE_COMMAND,
     Header,
     command_script,
     remote_command,
 )
-from opsconductor.agent.executors.winrm_line import BOOTSTRAP, command_line_of
+from opsconductor.agent.executors.winrm.line import BOOTSTRAP, command_line_of
 from opsconductor.tool_registry.inputs import check_inputs
 from opsconductor.tool_registry.registry import Registry
-from opsconductor.tool_registry.render import (
+from opsconductor.tool_registry.rendering.render import (
     ArgvCommand,
     Rendered,
     RenderError,
@@ -39,7 +39,7 @@ from opsconductor.tool_registry.render import (
     render,
     script_argv,
 )
-from opsconductor.tool_registry.rendered import Message, PowerShellScript
+from opsconductor.tool_registry.rendering.rendered import Message, PowerShellScript
 
 TOOLS = Registry.load().tools
 SHELLS = [

@@ -13,8 +13,8 @@ import pytest
 from helpers.places import MemorySink
 from opsconductor.agent.executors.base import Call
 from opsconductor.agent.executors.credential import no_credentials
-from opsconductor.agent.executors.database import DatabaseExecutor
-from opsconductor.tool_registry.rendered import SqlStatement
+from opsconductor.agent.executors.database.executor import DatabaseExecutor
+from opsconductor.tool_registry.rendering.rendered import SqlStatement
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.places import Place, marked_processes, new_attempt, until
-from opsconductor.agent.executors import local, supervised
-from opsconductor.agent.executors.local import LocalExecutor
-from opsconductor.agent.executors.nursery import Nursery
-from opsconductor.agent.executors.run_folder import RunFolders
-from opsconductor.agent.executors.supervisor import Output
+from opsconductor.agent.executors.local import executor as local
+from opsconductor.agent.executors.local import supervised
+from opsconductor.agent.executors.local.executor import LocalExecutor
+from opsconductor.agent.executors.local.nursery import Nursery
+from opsconductor.agent.executors.local.run_folder import RunFolders
+from opsconductor.agent.executors.local.supervisor import Output
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

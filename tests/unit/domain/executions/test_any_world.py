@@ -20,18 +20,18 @@ from helpers.plans import (
     restart,
     write,
 )
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.execution import FORWARD, UNDO
-from opsconductor.orchestrator.domain.fold import apply, fold
-from opsconductor.orchestrator.domain.policy import Rule
-from opsconductor.orchestrator.domain.states import AttemptState, StepState
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.execution import FORWARD, UNDO
+from opsconductor.orchestrator.domain.executions.fold import apply, fold
+from opsconductor.orchestrator.domain.executions.states import AttemptState, StepState
+from opsconductor.orchestrator.domain.plans.policy import Rule
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import OpsConductorError
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain.compiled import CompiledPlan
-    from opsconductor.orchestrator.domain.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
+    from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
 
 GATE = {"approval": {"expires": "1h"}}
 UNDOS: tuple[dict[str, Any], ...] = (

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.plans import FREE, Story, compiled, look, restart, write
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.policy import DEFAULT_POLICY, Rule
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.plans.policy import DEFAULT_POLICY, Rule
 from opsconductor.rpc.errors import (
     AlreadyDecided,
     Expired,
@@ -22,7 +22,7 @@ from opsconductor.rpc.errors import (
 )
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain.compiled import CompiledPlan
+    from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
 
 
 def at_level(level: int, **changes: Any) -> Any:

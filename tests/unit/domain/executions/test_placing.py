@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.plans import NOON, Story, agent, compiled, look, restart, write
-from opsconductor.orchestrator.domain.place import (
+from opsconductor.orchestrator.domain.executions.place import (
     AgentView,
     Demand,
     ReadyStep,

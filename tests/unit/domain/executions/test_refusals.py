@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from helpers.plans import Story, compiled, error, look, write
-from opsconductor.orchestrator.domain import events as ev
-from opsconductor.orchestrator.domain.judging import (
+from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.judging import (
     LONGEST_REQUEUE_DELAY,
     MAX_REFUSALS,
     REQUEUE_CODES,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helpers.plans import AGAIN, UNDO_CALL, Story, agent, compiled, error, look, restart, write
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain.advance import next_deadline
-from opsconductor.orchestrator.domain.place import last_effective, ready_steps
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions.advance import next_deadline
+from opsconductor.orchestrator.domain.executions.place import last_effective, ready_steps
 from opsconductor.rpc.errors import InvalidTransition, PointOfNoReturn
 
 CALL = {"undo": UNDO_CALL}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.plans import Story, compiled, look, restart
-from opsconductor.orchestrator.domain import commands
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.rpc.errors import InvalidTransition
 
 LATE = {"service": "${{ steps.a.output.text }}"}

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.plans import AGAIN, Story, compiled, error, look, restart, write
-from opsconductor.orchestrator.domain import commands
-from opsconductor.orchestrator.domain.judging import READ_ATTEMPTS_AFTER_UNKNOWN, delay
+from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions.judging import READ_ATTEMPTS_AFTER_UNKNOWN, delay
 from opsconductor.rpc.errors import InvalidArgument, InvalidTransition, NotFound
 
 UNREACHABLE_ONLY = {**AGAIN, "on": ["unreachable"]}

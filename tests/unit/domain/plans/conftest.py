@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from opsconductor.orchestrator.domain.check import check_plan
-from opsconductor.orchestrator.domain.compile import compile_plan
-from opsconductor.orchestrator.domain.compiled import CompiledPlan
-from opsconductor.orchestrator.domain.policy import EMBEDDED_POLICY
+from opsconductor.orchestrator.domain.plans.check import check_plan
+from opsconductor.orchestrator.domain.plans.compile import compile_plan
+from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
+from opsconductor.orchestrator.domain.plans.policy import EMBEDDED_POLICY
 from opsconductor.tool_registry.registry import Registry
 
 Assets = dict[str, dict[str, Any]]

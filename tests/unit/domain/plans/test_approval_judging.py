@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsconductor.orchestrator.domain.approval import (
+from opsconductor.orchestrator.domain.plans.approval import (
     Gate,
     Gates,
     GroupShare,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.plan_steps import disk, restart
-from opsconductor.orchestrator.domain.check import check_plan
-from opsconductor.orchestrator.domain.compiled import CompiledPlan
+from opsconductor.orchestrator.domain.plans.check import check_plan
+from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
 from opsconductor.orchestrator.servicers.wire_plans import plan_document
 from opsconductor.v1 import plan_service_pb2 as pb
 

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.plan_steps import command, disk, restart, write
-from opsconductor.orchestrator.domain.approval import judge
-from opsconductor.orchestrator.domain.compile import compile_plan
-from opsconductor.orchestrator.domain.compiled import CompiledPlan
-from opsconductor.orchestrator.domain.plan import Plan, Step
-from opsconductor.orchestrator.domain.policy import DEFAULT_POLICY, EMBEDDED_POLICY, Policy, Rule
+from opsconductor.orchestrator.domain.plans.approval import judge
+from opsconductor.orchestrator.domain.plans.compile import compile_plan
+from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
+from opsconductor.orchestrator.domain.plans.plan import Plan, Step
+from opsconductor.orchestrator.domain.plans.policy import (
+    DEFAULT_POLICY,
+    EMBEDDED_POLICY,
+    Policy,
+    Rule,
+)
 from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import PlanInvalid
 from opsconductor.tool_registry.expressions import interpolate

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.plan_steps import command, disk
-from opsconductor.orchestrator.domain.compiled import CompiledPlan
+from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
 from opsconductor.rpc.errors import PlanTooLarge
 
 Assets = dict[str, dict[str, Any]]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsconductor.orchestrator.domain.estimate import longest_path
-from opsconductor.orchestrator.domain.findings import Findings
-from opsconductor.orchestrator.domain.graph import Graph, build_graph
-from opsconductor.orchestrator.domain.plan import Plan, Step
+from opsconductor.orchestrator.domain.plans.estimate import longest_path
+from opsconductor.orchestrator.domain.plans.findings import Findings
+from opsconductor.orchestrator.domain.plans.graph import Graph, build_graph
+from opsconductor.orchestrator.domain.plans.plan import Plan, Step
 
 if TYPE_CHECKING:
     from opsconductor.rpc.errors import Fault

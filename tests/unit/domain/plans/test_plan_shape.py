@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsconductor.orchestrator.domain.findings import Findings
-from opsconductor.orchestrator.domain.parse import read_plan
+from opsconductor.orchestrator.domain.plans.findings import Findings
+from opsconductor.orchestrator.domain.plans.parse import read_plan
 
 if TYPE_CHECKING:
-    from opsconductor.orchestrator.domain.plan import Plan
+    from opsconductor.orchestrator.domain.plans.plan import Plan
     from opsconductor.rpc.errors import Fault
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opsconductor.orchestrator.domain.check import CheckedPlan, check_plan
-from opsconductor.orchestrator.domain.policy import DEFAULT_POLICY, EMBEDDED_POLICY
+from opsconductor.orchestrator.domain.plans.check import CheckedPlan, check_plan
+from opsconductor.orchestrator.domain.plans.policy import DEFAULT_POLICY, EMBEDDED_POLICY
 
 if TYPE_CHECKING:
     from opsconductor.tool_registry.registry import Registry

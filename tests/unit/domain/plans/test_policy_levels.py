@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsconductor.orchestrator.domain.policy import (
+from opsconductor.orchestrator.domain.plans.policy import (
     DEFAULT_POLICY,
     EMBEDDED_POLICY,
     PlanFacts,
     Policy,
     Rule,
 )
-from opsconductor.orchestrator.domain.policy_document import read_policy, require_known_tools
-from opsconductor.orchestrator.domain.risk import LEVELS
+from opsconductor.orchestrator.domain.plans.policy_document import read_policy, require_known_tools
+from opsconductor.orchestrator.domain.plans.risk import LEVELS
 from opsconductor.rpc.errors import DocumentInvalid
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsconductor.orchestrator.domain.check import check_plan
-from opsconductor.orchestrator.domain.segments import SegmentsMap, read_segments
+from opsconductor.orchestrator.domain.plans.check import check_plan
+from opsconductor.orchestrator.domain.plans.segments import SegmentsMap, read_segments
 from opsconductor.tool_registry.registry import Registry
 
 SEGMENTS: list[dict[str, Any]] = [

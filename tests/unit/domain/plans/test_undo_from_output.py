@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.plans import FREE, Story, agent
-from opsconductor.orchestrator.domain.check import check_plan
-from opsconductor.orchestrator.domain.compiled import CompiledPlan
+from opsconductor.orchestrator.domain.plans.check import check_plan
+from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
 from opsconductor.tool_registry.expressions import output_paths
 from opsconductor.tool_registry.inputs import is_constrained
 from opsconductor.tool_registry.registry import Registry

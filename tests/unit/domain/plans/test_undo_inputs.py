@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from opsconductor.orchestrator.domain.compiled import CompiledPlan
+from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan
 
 Build = Callable[..., CompiledPlan]
 IDS = ["i-0123456789abcdef0"]

@@ -1,0 +1,1 @@
+"""AWS: operations through its API and its command line, with one login for both."""

@@ -1,0 +1,1 @@
+"""Messages: mail, chats and webhooks."""

@@ -1,0 +1,1 @@
+"""Statements on PostgreSQL, MySQL, SQLite and Redis, over pooled connections."""

@@ -1,0 +1,1 @@
+"""Commands on hosts over SSH: pooled connections, jump hosts, host keys, proven ends."""

@@ -1,0 +1,1 @@
+"""Executions: the state folded from events, and what happens next."""

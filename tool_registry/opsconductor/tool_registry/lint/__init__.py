@@ -1,0 +1,1 @@
+"""Checks of tool definitions beyond their schema."""
