@@ -277,7 +277,7 @@ PATCHES: dict[str, dict[str, Callable[[ModuleType], None]]] = {
         f"{_AGENT}.session.control": m13_wall_clock_sent,
     },
     "m14": {
-        f"{_AGENT}.executors.local_stop": m14_group_only,
+        f"{_AGENT}.executors.local.stop": m14_group_only,
         f"{_AGENT}.executors.cgroups": m14_no_cgroup,
     },
 }

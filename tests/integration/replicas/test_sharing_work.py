@@ -11,6 +11,7 @@ from helpers.plans import AGAIN, error, look, restart, write
 from helpers.streets import connected, events
 from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.engine.messages import Report
+from opsconductor.rpc.errors import InvalidTransition
 
 if TYPE_CHECKING:
     from helpers.streets import Street
@@ -348,3 +349,30 @@ async def test_work_left_behind_is_shared_out(street: Street, count: int) -> Non
         lambda: all(sum(h.engine.moves(run.execution_id) for h in houses) == 1 for run in runs),
         "each is moved by exactly one",
     )
+
+
+async def test_an_agent_that_another_orchestrator_hears_is_not_retired(street: Street) -> None:
+    one, two = await connected(street)
+    run = await two.submit(restart("a", target="10.0.0.9"))
+    await two.live(run, "a")
+    one.hang_up()
+    await street.until(lambda: one.member().elsewhere, "it is seen where it is connected")
+    with pytest.raises(InvalidTransition, match="is connected"):
+        await one.agents.retire("a1", "olga", "its host burnt")
+    assert (await two.live(run, "a")).state == "granted"
+
+
+async def test_what_other_orchestrators_gave_a_retired_agent_is_unknown_as_well(
+    street: Street,
+) -> None:
+    one, two = await connected(street)
+    run = await two.submit(restart("a", target="10.0.0.9"))
+    await two.live(run, "a")
+    for house in (one, two):
+        house.hang_up()
+    await street.until(lambda: not one.member().elsewhere, "its end is noticed")
+    unknown = (await one.agents.retire("a1", "olga", "its host burnt"))[1]
+    assert unknown == [(run.execution_id, "a")]
+    await street.until(lambda: two.member().state == "quarantined", "the other has heard of it")
+    state = await two.until(run, lambda state: state.state == "attention_required")
+    assert state.steps["a"].state == "unknown"

@@ -36,6 +36,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _into_a_folder(folder: Path) -> None:
+    (folder / KEY_FILE).unlink()
+    (folder / KEY_FILE).mkdir()
+
+
 def test_whole_files_say_who_it_is(folder: Path) -> None:
     assert AgentCertificates(folder).identity().name == "local"
 
@@ -47,6 +52,7 @@ def test_whole_files_say_who_it_is(folder: Path) -> None:
         (lambda folder: (folder / CERTIFICATE_FILE).write_text("x"), "cannot be read"),
         (lambda folder: (folder / KEY_FILE).unlink(), "agent.key is missing"),
         (lambda folder: (folder / KEY_FILE).write_text("x"), "agent.key cannot be read"),
+        (_into_a_folder, "agent.key cannot be read: .*Put the file back"),
         (
             lambda folder: (folder / f"another.{KEY_FILE}").rename(folder / KEY_FILE),
             "agent.key is of another agent",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib.util import find_spec
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 
 from chaos import command
 from chaos.cells import PLACES
+from chaos.inside.patches import PATCHES
 from chaos.report import Tally
 from chaos.scenarios import SCENARIOS, Absence
 
@@ -87,3 +89,10 @@ def test_the_table_bounds_what_was_never_violated_by_the_rule_of_three() -> None
     tally.injections["kill_agent"] = 300
     line = next(line for line in tally.table().splitlines() if line.startswith("kill_agent"))
     assert line.split() == ["kill_agent", "300", "0", "1.00%"]
+
+
+@pytest.mark.parametrize(
+    "module", sorted({name for patch in PATCHES.values() for name in patch if name})
+)
+def test_what_a_mistake_is_planted_in_exists(module: str) -> None:
+    assert find_spec(module) is not None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helpers.plans import look, restart
 from opsconductor.orchestrator.domain.executions.states import SessionState
 from opsconductor.orchestrator.engine.messages import Report
+from opsconductor.orchestrator.store.base import ChangeAgent, OpenSession
 from opsconductor.rpc.errors import InvalidArgument, InvalidTransition, NotFound, PermissionDenied
 
 if TYPE_CHECKING:
@@ -70,6 +73,49 @@ async def test_an_agent_that_is_connected_to_another_orchestrator_speaks_for_its
     member.elsewhere = {"another": SessionState.ONLINE}
     with pytest.raises(InvalidTransition, match="is connected"):
         await house.agents.retire("a1", "olga", "out of fashion")
+
+
+async def test_one_that_is_only_silent_here_and_heard_elsewhere_speaks_for_itself(
+    house: House,
+) -> None:
+    member = house.member()
+    member.suspect, member.elsewhere = True, {"another": SessionState.ONLINE}
+    with pytest.raises(InvalidTransition, match="is connected"):
+        await house.agents.retire("a1", "olga", "out of fashion")
+
+
+async def test_one_that_comes_back_at_that_moment_is_kept_out(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await house.submit(restart("a", target=WEB))
+    await house.live(run, "a")
+    house.hang_up("a1")
+    commit, retiring, under_way = house.store.commit, asyncio.Event(), asyncio.Event()
+
+    async def while_it_opens_a_session(*operations: Any) -> Any:
+        if isinstance(operations[0], ChangeAgent):
+            under_way.set()  # its quarantine: not in the store yet
+        result = await commit(*operations)
+        if isinstance(operations[0], OpenSession):
+            retiring.set()
+            await under_way.wait()
+        return result
+
+    monkeypatch.setattr(house.store, "commit", while_it_opens_a_session)
+
+    async def retire() -> None:
+        await retiring.wait()
+        await house.agents.retire("a1", "olga", "its host burnt")
+
+    retired = asyncio.create_task(retire())
+    with contextlib.suppress(PermissionDenied):
+        await house.connect("a1")
+    await retired
+    assert house.member().state == "quarantined"
+    assert house.member().session is None or house.lines["a1"].closed
+    assert (await house.state(run)).steps["a"].state == "unknown"
+    waiting = await house.submit(look("a"))
+    assert not any((await house.state(waiting)).live_attempts())
 
 
 @pytest.mark.parametrize(

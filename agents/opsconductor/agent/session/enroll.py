@@ -169,6 +169,7 @@ class AgentCertificates:
 
     def _require_key(self) -> None:
         """Raises NotEnrolled where the folder can no longer prove that it is this agent's."""
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
 
         certificate, path = self._certificate(), self._folder / KEY_FILE
@@ -177,7 +178,7 @@ class AgentCertificates:
             wrong = "" if key.public_key() == certificate.public_key() else "is of another agent"
         except FileNotFoundError:
             wrong = "is missing"
-        except (ValueError, TypeError) as exc:
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as exc:
             wrong = f"cannot be read: {exc}"
         if wrong:
             raise NotEnrolled(

@@ -154,8 +154,8 @@ def retire(
 ) -> None:
     """Give up on an agent that will not come back, such as one whose host is destroyed.
 
-    It is kept out, and changes it was given and has not reported become unknown: you say what
-    became of each. An agent that is connected is not given up on.
+    It is kept out, and changes it was given and has not reported become unknown; 'runs get' tells
+    how to go on with each. An agent that is connected is not given up on.
     """
     from opsconductor.cli.escape import escape_name
     from opsconductor.cli.plain import plain

@@ -477,7 +477,9 @@ class RetireAgentResponse(google.protobuf.message.Message):
 
     @property
     def unknown_steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___UnknownStep]:
-        """Steps that this call made unknown: a person has to say what became of each (ExecutionService.ResolveUnknown)."""
+        """Steps that are unknown without it: a person looks at the target of each. Where an execution waits for
+        that, ExecutionService.ResolveUnknown says what became of the step.
+        """
 
     def __init__(
         self,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from opsconductor.orchestrator.domain.executions.states import (
     AttemptState,
     ExecutionState,
-    SessionState,
 )
+from opsconductor.orchestrator.engine.giving_up import GivingUp
 from opsconductor.orchestrator.engine.importing import Importing
 from opsconductor.orchestrator.engine.keeping import Keeping
 from opsconductor.orchestrator.engine.reporting import Reporting, tool_of
@@ -21,8 +21,6 @@ from opsconductor.orchestrator.engine.roster import member_of, refresh, said_by
 from opsconductor.orchestrator.engine.work import Trouble
 from opsconductor.orchestrator.store.base import ChangeAgent, OpenSession, PutAgent
 from opsconductor.rpc.errors import (
-    InvalidArgument,
-    InvalidTransition,
     NotFound,
     OpsConductorError,
     PermissionDenied,
@@ -53,10 +51,6 @@ HEARTBEAT_INTERVAL = timedelta(seconds=5)
 SESSION_TIMEOUT = timedelta(seconds=20)
 TRY_AGAIN = timedelta(seconds=5)
 """When an agent that is kept waiting should come again."""
-RETIRED = (
-    "retired: {reason}; `opsctl agents release {name}` lets it in again, and what it says of "
-    "steps that are unknown is evidence"
-)
 DIED = "AGENT_DIED"
 """Code in an agent's report: its process ended while the attempt was at work."""
 
@@ -85,6 +79,7 @@ class Agents:
         self.restoring.freed = self._give_all
         self._importing = Importing(store, engine)
         self._reporting = Reporting(store, engine, self._keeping, self.restoring)
+        self._giving_up = GivingUp(store, engine, self._keeping, self._reporting, self.restoring)
 
     async def load(self) -> None:
         """Fills the fleet with every enrolled agent, offline. Comes before the engine starts."""
@@ -141,9 +136,10 @@ class Agents:
                 retry_after=TRY_AGAIN,
             )
         if member.journal_id not in ("", said.journal_id):
-            await self._settle_forgotten(member, said)
+            await self._giving_up.forgotten(member, said)
         member.introduce(said)
-        (row,) = await self._store.commit(
+        changes = member.changes
+        (opened,) = await self._store.commit(
             OpenSession(
                 agent_id,
                 said.journal_id,
@@ -153,11 +149,14 @@ class Agents:
             )
         )
         hit("session.after_epoch_bump")
+        row = opened
+        while member.changes != changes:  # the answer may be older than what was written meanwhile
+            changes, row = member.changes, await self._store.agent(agent_id) or row
         member.changes += 1
         # Nothing is awaited from here on: the session counts as a whole or not at all.
         member.introduce(said)  # again: what others wrote may have been read meanwhile
         refresh(member, row)
-        epoch = row.session_epoch
+        epoch = opened.session_epoch
         if member.quarantined:
             raise PermissionDenied(f"agent {member.name} is quarantined: {member.quarantined}")
         if epoch <= member.session_epoch:
@@ -186,24 +185,6 @@ class Agents:
         if member.quarantined:
             raise PermissionDenied(f"agent {member.name} is quarantined: {member.quarantined}")
         return member, row.session_epoch
-
-    async def _settle_forgotten(self, member: Member, said: Introduction) -> None:
-        """Ends what an agent was given and cannot remember, and keeps it out.
-
-        Raises:
-            PermissionDenied: Always: what it was given could start twice, so a person looks first.
-        """
-        reported = {report.attempt_id for report in said.attempts}
-        if self.restoring.hands_over(said):
-            await self.restoring.forget(member, "opsconductor")
-        why = f"agent {member.name} has lost its journal and cannot say what became of it"
-        await self._reporting.give_up(member, "JOURNAL_LOST", why, reported)
-        reason = (
-            "JOURNAL_LOST: it has a new journal and cannot say what it has done; look at the steps "
-            f"that are unknown, then `opsctl agents release {member.name}`"
-        )
-        await self._keeping.quarantine(member, reason, journal_id=said.journal_id)
-        raise PermissionDenied(f"agent {member.name} is quarantined: {reason}")
 
     async def hand_over(self, member: Member, lines: Sequence[Remembered], *, last: bool) -> None:
         """Takes in a part of the journal of an agent after a restore of the store.
@@ -311,31 +292,9 @@ class Agents:
     async def retire(
         self, name: str, person: str, reason: str, *, tenant: str = ""
     ) -> tuple[Member, list[tuple[str, str]]]:
-        """Gives up on an agent that will not come back, and keeps it out. May be repeated.
-
-        Returns:
-            The agent, and execution and step of each change that is unknown from here on.
-
-        Raises:
-            NotFound: There is no such agent.
-            InvalidArgument: No reason is given.
-            InvalidTransition: It is connected, so it can tell itself.
-        """
-        if not reason:
-            raise InvalidArgument("a reason is required: it is the record of why nobody waits")
+        """Gives up on an agent. See GivingUp.retire. Raises NotFound as well."""
         member = await self._named(name, tenant)
-        if member.state in (SessionState.ONLINE, SessionState.DRAINING):
-            raise InvalidTransition(
-                f"agent {member.name} is connected and can say what became of its work: drain it, "
-                "wait until it runs nothing, stop it; then retire it"
-            )
-        # Kept out first: it may be about to come back with what is given up here.
-        await self._keeping.quarantine(member, RETIRED.format(name=member.name, reason=reason))
-        LOG.warning("%s retired agent %s: %s", person, member.name, reason)
-        why = f"agent {member.name} was retired by {person}: {reason}"
-        unknown = await self._reporting.give_up(member, "AGENT_RETIRED", why)
-        self._engine.place_soon()
-        return member, unknown
+        return member, await self._giving_up.retire(member, person, reason)
 
     async def renewed(self, member: Member, expires: datetime, sha256: str = "") -> None:
         """Notes an agent's newest certificate."""

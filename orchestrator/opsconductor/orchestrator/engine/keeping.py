@@ -47,6 +47,10 @@ class Keeping:
             member.session.close(f"quarantined: {reason}")
         journal = journal_id or None
         await self._write(member, {QUARANTINE: reason}, quarantined=True, journal_id=journal)
+        # A session that opened meanwhile may have read what was before.
+        member.quarantined = reason
+        if member.session is not None:
+            member.session.close(f"quarantined: {reason}")
 
     async def release(self, member: Member, tool: str = "") -> None:
         """Lets an agent, or one tool of it, back into work. Raises NotFound for another tool."""

@@ -107,8 +107,7 @@ class Reporting:
                 error={"code": code, "message": why, "error_class": "unknown"},
             )
             state = await self.finish(member, row.execution_id, report)
-            ended = state.attempts.get(row.attempt_id)  # none: found in a journal after a restore
-            if changes and ended is not None and ended.state is AttemptState.UNKNOWN:
+            if changes and _is_unknown(state, row.attempt_id):
                 unknown.append((row.execution_id, row.step_id))
         return unknown
 
@@ -170,6 +169,13 @@ def tool_of(state: Execution, attempt_id: str) -> str:
     body = state.compiled_step(attempt.step_id).body
     call = body["undo"]["call"] if attempt.kind == "undo" else None
     return str((call or body)["tool"])
+
+
+def _is_unknown(state: Execution, attempt_id: str) -> bool:
+    attempt = state.attempts.get(attempt_id)
+    # One that a journal brought back after a restore counts when its step's turn comes.
+    found = attempt.state if attempt else state.recovered[attempt_id].report["state"]
+    return found == AttemptState.UNKNOWN
 
 
 def _acknowledge(member: Member, attempt_id: str) -> None:
