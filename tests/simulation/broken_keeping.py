@@ -12,10 +12,11 @@ from opsconductor.agent.executors.redact import Redactor
 from opsconductor.agent.fence import Fences
 from opsconductor.agent.masking import Masks
 from opsconductor.agent.worker import Worker
-from opsconductor.orchestrator.engine.agents import Agents
 from opsconductor.orchestrator.engine.deciding import Deciding
 from opsconductor.orchestrator.engine.fleet import Fleet
 from opsconductor.orchestrator.engine.forgotten import Forgotten
+from opsconductor.orchestrator.engine.giving_up import GivingUp
+from opsconductor.orchestrator.engine.reporting import Reporting
 from opsconductor.orchestrator.store import writes
 from opsconductor.orchestrator.store.base import AppendEvents, AppendOutput
 from opsconductor.orchestrator.store.output import OutputFold
@@ -106,7 +107,7 @@ def signature_for_something_else() -> Iterator[None]:
 @contextmanager
 def lost_journal_unnoticed() -> Iterator[None]:
     """An agent with a new journal is given again what it was given before."""
-    with mock.patch.object(Agents, "_settle_forgotten", _nothing):
+    with mock.patch.object(GivingUp, "forgotten", _nothing):
         yield
 
 
@@ -114,4 +115,18 @@ def lost_journal_unnoticed() -> Iterator[None]:
 def given_up_and_forgotten() -> Iterator[None]:
     """After a restore without an agent's journal work goes on as if it had done nothing."""
     with mock.patch.object(Forgotten, "stop", _nothing):
+        yield
+
+
+@contextmanager
+def given_up_as_failed() -> Iterator[None]:
+    """What a retired agent was given counts as failed without effects, whatever it has done."""
+    finish = Reporting.finish
+
+    async def failed(self: Reporting, member: Any, execution_id: str, report: Any) -> Any:
+        if (report.error or {}).get("code") == "AGENT_RETIRED":
+            report = replace(report, state="failed", effects="none")
+        return await finish(self, member, execution_id, report)
+
+    with mock.patch.object(Reporting, "finish", failed):
         yield

@@ -175,6 +175,14 @@ def _journal_lost(world: World, fault: Fault) -> None:
     world.later(min(fault.seconds, 15.0), world.start_if_dead, agent)
 
 
+def _destroy_agent(world: World, fault: Fault) -> None:
+    """Its host is gone for good, as far as anybody knows; a backup of it is found later."""
+    agent = world.agent(fault.who)
+    world.kill_agent(agent)
+    world.destroyed.add(agent.name)
+    world.later(fault.seconds, world.start_if_dead, agent)
+
+
 def _restore(world: World, fault: Fault) -> None:
     world.restore(wait=2.0 + fault.amount * 20.0)
 
@@ -197,5 +205,6 @@ _KINDS: dict[str, Callable[[World, Fault], None]] = {
     "disk_broken": _disk_broken,
     "journal_lost": _journal_lost,
     "restore": _restore,
+    "destroy_agent": _destroy_agent,
 }
 ALL_KINDS = tuple(_KINDS)

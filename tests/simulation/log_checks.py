@@ -43,6 +43,8 @@ class LogChecks:
         self.lives: dict[str, int] = {}
         self.power_lost: defaultdict[str, int] = defaultdict(int)
         self.journals_lost: set[str] = set()
+        self.retired: set[str] = set()
+        """Agents on which an operator has given up."""
         self.incarnation = "first"
         self.went_back = 0
         self.events = 0
@@ -254,9 +256,11 @@ class LogChecks:
         self.require("I6", not (clean and starts), f"{said} has started")
         if event.state == "unknown" and changes:
             self.counts["unknown changes"] += 1
+            code = (event.error or {}).get("code")
             excused = (
                 any(effect.lost for effect in starts)
                 or attempt.agent_id in self.journals_lost
+                or (attempt.agent_id in self.retired and code == "AGENT_RETIRED")
                 or self.lives.get(attempt.agent_id, 0) > self.granted[event.attempt_id].life
             )
             self.require("I7", excused, f"{said} nothing happened to its agent")

@@ -93,6 +93,7 @@ MUTANTS = (
     Mutant("history rewritten", keeping.history_rewritten),
     Mutant("signature for something else", keeping.signature_for_something_else),
     Mutant("lost journal unnoticed", keeping.lost_journal_unnoticed, ("journal_lost",)),
+    Mutant("retired called failed", keeping.given_up_as_failed, ("destroy_agent",)),
     Mutant("given up and forgotten", keeping.given_up_and_forgotten, ("restore", "journal_lost")),
 )
 

@@ -37,7 +37,7 @@ class Operator:
             return []
         wishes = [*self._restored(house)]
         for member in house.fleet.members():
-            wishes += self._let_back(member)
+            wishes += self._retired(member) or self._let_back(member)
         return wishes
 
     def _restored(self, house: Orchestrator) -> list[Wish]:
@@ -64,6 +64,13 @@ class Operator:
                 lost.append(agent_id)
         return lost
 
+    def _retired(self, member: Member) -> list[Wish]:
+        if member.name not in self._world.destroyed:
+            return []
+        self._world.checker.note(f"an operator retires {member.name}")
+        self._world.checker.retired.add(member.name)
+        return [_retire(member)]
+
     def _let_back(self, member: Member) -> list[Wish]:
         wishes = [_release(member, tool) for tool in sorted(member.kept_tools)]
         if member.state is SessionState.QUARANTINED:
@@ -76,6 +83,12 @@ class Operator:
 def _confirm(reason: str, without: Sequence[str], tenant: str) -> Wish:
     return lambda house: house.agents.restoring.confirm(
         "rita", tenant, reason, without, planned=False
+    )
+
+
+def _retire(member: Member) -> Wish:
+    return lambda house: house.agents.retire(
+        member.name, "rita", "its host burnt", tenant=member.tenant
     )
 
 

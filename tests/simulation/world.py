@@ -46,6 +46,8 @@ class World:
         self.ledger = Ledger()
         self.checker = Checker(self.ledger, self.loop.time)
         self.refused: list[str] = []
+        self.destroyed: set[str] = set()
+        """Agents whose hosts are gone for good, as far as anybody knows."""
         self.faults_met = 0
         self._rng = rng
         self.network = Network(self.loop, random.Random(rng.random()))
@@ -156,6 +158,7 @@ class World:
     def start_if_dead(self, program: Orchestrator | Agent) -> None:
         """Starts a program that does not run."""
         if program.process is None:
+            self.destroyed.discard(program.name)
             self.checker.note(f"start of {program.name}")
             program.start()
             if isinstance(program, Agent):
