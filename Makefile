@@ -50,7 +50,7 @@ down: setup  ## stop them
 test: setup-dev  ## prove it (ARGS="-k name" for a part, JOBS=1 for one at a time)
 	@$(PY) deploy/setup/system_packages.py test
 	@if [ -n "$(PERMITTED)" ]; then deploy/setup/go_tools grpcurl; fi
-	$(PYTEST) -q -n $(JOBS) $(or $(TESTS),$(APART:%=--ignore=tests/%) tests) $(ARGS)
+	$(PYTEST) -q -n $(JOBS) --dist worksteal $(or $(TESTS),$(APART:%=--ignore=tests/%) tests) $(ARGS)
 
 .PHONY: faults
 faults: setup-dev  ## kill, freeze and cut off every process at every named point; needs a few minutes
@@ -139,7 +139,7 @@ live: setup-dev  ## test against a real Jaeger, built with Go
 tools-live: setup-dev  ## use every tool that can be used here on a real counterpart (as root: on a booted Debian too)
 	@$(PY) deploy/setup/system_packages.py tools-live
 	@if [ -n "$(PERMITTED)" ] && command -v go >/dev/null; then deploy/setup/go_tools jaeger docker-compose; fi
-	$(PYTEST) -q -n $(JOBS) tests/tools_live $(ARGS)
+	$(PYTEST) -q -n $(JOBS) --dist worksteal tests/tools_live $(ARGS)
 
 .PHONY: clean
 clean:  ## remove environments, caches and builds (the data of `make up` stays)
