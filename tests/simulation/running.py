@@ -122,4 +122,7 @@ def _bury(world: World) -> None:
     world.checker.committed = lambda *_: None  # type: ignore[method-assign]
     loop._ready.clear()
     loop._scheduled.clear()
+    # gRPC keeps every loop it has seen; with it goes what the loop knows.
+    loop._kept.clear()
+    loop._last = None
     loop.close()
