@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from helpers.fake_orchestrator import Connection, FakeOrchestrator
+    from opsconductor.v1 import agent_service_pb2 as pb
 
 STATE = states.AttemptState.Name
 COMPLETED, NOT_STARTED = states.ATTEMPT_STATE_COMPLETED, states.ATTEMPT_STATE_NOT_STARTED
@@ -193,7 +194,7 @@ async def test_a_cut_off_agent_ends_what_runs_when_it_is_told_to(
     await until(lambda: not marked_processes(order.attempt_id))
     async with secured(authority, port=server.port) as healed:
         healed.epoch = 10
-        (told,) = (await _patient(healed)).hello.attempts
+        told = await _end_told(healed)
         assert STATE(told.state) == "ATTEMPT_STATE_CANCELLED"
         assert told.error.code == "PARTITIONED"
     assert started(ledger) == [order.attempt_id]
@@ -211,12 +212,18 @@ async def test_a_cut_off_agent_goes_on_when_it_is_not_told_otherwise(
     await until(lambda: not marked_processes(order.attempt_id))
     async with secured(authority, port=server.port) as healed:
         healed.epoch = 10
-        (told,) = (await _patient(healed)).hello.attempts
-        if told.state == RUNNING:  # its processes were gone before the agent had looked
-            told = await healed.report(order.attempt_id)
+        told = await _end_told(healed)
         assert told.state == COMPLETED
         key = (order.attempt_id, states.OUTPUT_STREAM_STDOUT)
         await until(lambda: healed.output[key] == b"end\n")
+
+
+async def _end_told(healed: FakeOrchestrator) -> pb.AttemptReport:
+    """Returns what an agent that was cut off says became of its one attempt."""
+    (told,) = (await _patient(healed)).hello.attempts
+    if told.state == RUNNING:  # its processes were gone before the agent had looked
+        return await healed.report(told.attempt_id)
+    return told
 
 
 async def test_an_agent_keeps_its_grpc_threads_from_one_connection_to_the_next(

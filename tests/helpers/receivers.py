@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from helpers.accepting import accepting, ended
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
@@ -105,8 +107,10 @@ async def mail_server(pem: Path | None) -> AsyncIterator[MailServer]:
     handler = MailServer()
     context = server_context(pem) if pem else None
 
+    sessions: list[SMTP] = []
+
     def protocol() -> SMTP:
-        return SMTP(
+        session = SMTP(
             handler,
             hostname="mail.example.com",
             tls_context=context,
@@ -115,6 +119,8 @@ async def mail_server(pem: Path | None) -> AsyncIterator[MailServer]:
             auth_required=context is not None,
             loop=asyncio.get_running_loop(),
         )
+        sessions.append(session)
+        return session
 
     server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
     handler.port = server.sockets[0].getsockname()[1]
@@ -122,6 +128,7 @@ async def mail_server(pem: Path | None) -> AsyncIterator[MailServer]:
         yield handler
     finally:
         server.close()
+        await ended(session.transport for session in sessions if session.transport)
 
 
 @dataclass
@@ -163,10 +170,6 @@ async def receiver(pem: Path | None = None, **options: Any) -> AsyncIterator[Rec
     """Runs a receiver of webhooks."""
     handler = Receiver(**options)
     context = server_context(pem) if pem else None
-    server = await asyncio.start_server(handler.serve, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    handler.url = f"{'https' if pem else 'http'}://127.0.0.1:{port}/services/T0/s3cr3t-path"
-    try:
+    async with accepting(handler.serve, context) as port:
+        handler.url = f"{'https' if pem else 'http'}://127.0.0.1:{port}/services/T0/s3cr3t-path"
         yield handler
-    finally:
-        server.close()

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
+from helpers.accepting import ended
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
@@ -153,9 +155,16 @@ async def standin_server(
     """Runs an asyncssh server that starts commands as the current user."""
     client_key, host_key = _keys(folder)
     commands = Commands(greeting)
+    connections: list[asyncssh.SSHServerConnection] = []
+
+    class Server(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            connections.append(conn)
+
     server = await asyncssh.listen(
         address,
         0,
+        server_factory=Server,
         server_host_keys=[str(folder / "host_key")],
         authorized_client_keys=str(folder / "authorized_keys"),
         process_factory=handler or commands.serve,
@@ -169,6 +178,7 @@ async def standin_server(
     finally:
         server.close()
         await commands.end()
+        await ended(connections)
         await server.wait_closed()
 
 

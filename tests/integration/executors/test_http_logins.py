@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helpers.accepting import accepting
 from helpers.places import MemorySink
 from helpers.vapix_camera import Camera
 from opsconductor.agent.executors.base import Call, Outcome
@@ -115,12 +116,11 @@ async def headers_seen(known: Credential) -> bytes:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    sender = Sender(known)
-    outcome = await sender.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-    assert outcome.state == "completed", outcome.error
-    await sender.executor.close()
-    server.close()
+    async with accepting(serve) as port:
+        sender = Sender(known)
+        outcome = await sender.send(f"http://127.0.0.1:{port}/")
+        assert outcome.state == "completed", outcome.error
+        await sender.executor.close()
     return heads[0].lower()
 
 

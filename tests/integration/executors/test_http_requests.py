@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from helpers.accepting import accepting
 from helpers.places import MemorySink
 from helpers.sshd import free_port
 from opsconductor.agent.executors.base import Call, Outcome
@@ -54,13 +55,10 @@ class Server:
 @contextlib.asynccontextmanager
 async def serving(answer: bytes | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     handler = Server(answer)
-    server = await asyncio.start_server(handler.serve, "127.0.0.1", 0, ssl=tls)
     scheme = "https" if tls else "http"
-    handler.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/health?token=s3cret"
-    try:
+    async with accepting(handler.serve, tls) as port:
+        handler.url = f"{scheme}://127.0.0.1:{port}/health?token=s3cret"
         yield handler
-    finally:
-        server.close()
 
 
 async def send(
