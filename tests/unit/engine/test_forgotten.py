@@ -95,6 +95,31 @@ async def test_a_journal_that_is_younger_than_the_backup_does_not_tell_everythin
     assert (await house.state(change)).state == "paused"
 
 
+async def test_a_journal_that_began_before_the_restore_was_confirmed_does_not_tell_everything(
+    backup: Backup,
+) -> None:
+    house = backup.house
+    for name in ("a1", "a2"):
+        house.hang_up(name)
+    change = await house.submit(restart("a", target=WEB))
+    await _restored(backup)
+    before = house.store.incarnation
+    with pytest.raises(PermissionDenied, match="JOURNAL_LOST"):
+        await house.connect("a1", incarnation=before, journal_id="younger")
+    await house.agents.release("a1")
+    await confirm(house)
+    await come(house, "a2", before)
+    assert (await house.state(change)).state == "queued"
+    await house.connect("a1", incarnation=before, journal_id="younger")
+    state = await house.state(change)
+    assert state.state == "paused"
+    assert "what agent a1 did of it after the backup is not known" in state.reason
+    assert house.lines["a1"].steps == house.lines["a2"].steps == []
+    await house.engine.command(change.execution_id, lambda now, _: commands.resume(now, "olga"))
+    assert (await house.live(change, "a")).attempt_id
+    assert house.member("a1").journal_lost_in == ""
+
+
 async def test_an_agent_that_is_left_out_says_what_an_operator_can_do(backup: Backup) -> None:
     await _restored(backup)
     await confirm(backup.house, "a1")

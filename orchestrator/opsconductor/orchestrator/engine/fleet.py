@@ -68,6 +68,8 @@ class Member:
     """Tools it is given no more, each with the reason."""
     restored_epoch: int = 0
     """Session in which it handed over its journal; what was granted before is history."""
+    journal_lost_in: str = ""
+    """Incarnation of the store in which it came with a new journal; empty when it never did."""
     crashed: str = ""
     """The process before the present one if it died while its machine went on."""
     hands_over: str = ""

@@ -33,8 +33,8 @@ class Forgotten:
         What waits for a person already stays as it is.
         """
         reason = (
-            f"what agent {member.name} did of it after the backup is not known: its journal was "
-            "given up. Look at its targets, then `opsctl runs resume` or `opsctl runs cancel`"
+            f"what agent {member.name} did of it after the backup is not known: its journal is "
+            "lost. Look at its targets, then `opsctl runs resume` or `opsctl runs cancel`"
         )
         for execution_id in await self._store.open_executions():
             state = await self._engine.execution(execution_id)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.engine.roster import DIED, INSTANCES, KEPT_TOOLS, QUARANTINE
+from opsconductor.orchestrator.engine.roster import (
+    DIED,
+    INSTANCES,
+    JOURNAL_LOST_IN,
+    KEPT_TOOLS,
+    QUARANTINE,
+)
 from opsconductor.orchestrator.store.base import ChangeAgent
 from opsconductor.rpc.errors import DuplicateAgent, NotFound
 
@@ -45,8 +51,11 @@ class Keeping:
         member.journal_id = journal_id or member.journal_id
         if member.session is not None:
             member.session.close(f"quarantined: {reason}")
-        journal = journal_id or None
-        await self._write(member, {QUARANTINE: reason}, quarantined=True, journal_id=journal)
+        facts: Changes = {QUARANTINE: reason}
+        if journal_id:
+            member.journal_lost_in = self._store.incarnation
+            facts = {**facts, JOURNAL_LOST_IN: member.journal_lost_in}
+        await self._write(member, facts, quarantined=True, journal_id=journal_id or None)
         # A session that opened meanwhile may have read what was before.
         member.quarantined = reason
         if member.session is not None:

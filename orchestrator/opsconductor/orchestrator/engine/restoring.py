@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.engine.forgotten import Forgotten
-from opsconductor.orchestrator.engine.roster import RESTORED_EPOCH
+from opsconductor.orchestrator.engine.roster import JOURNAL_LOST_IN, RESTORED_EPOCH
 from opsconductor.orchestrator.store.base import ChangeAgent, DropMeta, SetMeta
 from opsconductor.orchestrator.store.migrate import INCARNATION
 from opsconductor.rpc import canonical
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.engine.fleet import Fleet, Member
     from opsconductor.orchestrator.engine.keeping import Keeping
     from opsconductor.orchestrator.engine.messages import Introduction
+    from opsconductor.orchestrator.store.facts import Changes
     from opsconductor.orchestrator.store.mark import Mark
     from opsconductor.orchestrator.store.store import Store
 
@@ -312,9 +313,17 @@ class Restoring:
         return self.mode
 
     async def taken(self, member: Member) -> None:
-        """Notes that all of an agent's journal has been taken in."""
+        """Notes that all of an agent's journal has been taken in.
+
+        One that it began before the restore was confirmed may be younger than the backup: what it
+        did in between stands in a journal that is lost.
+        """
+        if member.journal_lost_in in self._lineage:
+            await self.forget(member, "opsconductor")
+            member.journal_lost_in = ""
         member.restored_epoch, member.hands_over = member.session_epoch, ""
-        change = ChangeAgent(member.agent_id, facts={RESTORED_EPOCH: member.session_epoch})
+        facts: Changes = {RESTORED_EPOCH: member.session_epoch, JOURNAL_LOST_IN: None}
+        change = ChangeAgent(member.agent_id, facts=facts)
         async with self._changing:
             await self._no_longer_await([member.agent_id], change)
             await self._read()

@@ -20,6 +20,8 @@ INSTANCES = ("instances",)
 DIED = ("died",)
 """By tool, the processes that died with it at work."""
 RESTORED_EPOCH = ("restored_epoch",)
+JOURNAL_LOST_IN = ("journal_lost_in",)
+"""The incarnation of the store in which it came with a new journal; what it knew before is lost."""
 
 
 def member_of(row: AgentRow) -> Member:
@@ -51,6 +53,7 @@ def refresh(member: Member, row: AgentRow) -> None:
     member.crashes = {tool: set(died) for tool, died in facts.get("died", {}).items()}
     member.kept_tools = dict(facts.get("kept_tools", {}))
     member.restored_epoch = facts.get("restored_epoch", 0)
+    member.journal_lost_in = facts.get("journal_lost_in", "")
 
 
 def said_by(said: Introduction, instances: list[str]) -> Changes:
