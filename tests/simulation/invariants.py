@@ -86,10 +86,8 @@ class Checker(LogChecks):
             return
         signed = {
             decision.person
-            for request in state.approvals.values()
-            for decision in request.decisions
-            if decision.kind == "approve"
-            and self._signed(state, grant.step_id, decision.statement, decision.signature)
+            for decision in self.approvals[state.execution_id]
+            if self._signed(state, grant.step_id, decision.statement, decision.signature)
         }
         said = f"{grant.step_id} of {grant.execution_id} starts, signed by {sorted(signed)}"
         self.require("I11", len(signed) >= self.quorum, said)

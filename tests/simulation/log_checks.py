@@ -43,6 +43,8 @@ class LogChecks:
         self.lives: dict[str, int] = {}
         self.power_lost: defaultdict[str, int] = defaultdict(int)
         self.journals_lost: set[str] = set()
+        self.approvals: defaultdict[str, list[ev.DecisionRecorded]] = defaultdict(list)
+        """By execution; what was signed stays so, also when the store goes back to before."""
         self.retired: set[str] = set()
         """Agents on which an operator has given up."""
         self.incarnation = "first"
@@ -143,6 +145,8 @@ class LogChecks:
 
     def _before(self, state: Execution, event: ev.Event) -> None:
         match event:
+            case ev.DecisionRecorded(kind="approve"):
+                self.approvals[state.execution_id].append(event)
             case ev.AttemptGranted():
                 self._check_grant(state, event)
             case ev.AttemptFinished():
