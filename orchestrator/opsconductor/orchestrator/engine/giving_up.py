@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, NoReturn
 
 from opsconductor.orchestrator.domain.executions.states import SessionState
+from opsconductor.orchestrator.engine.cluster import LOOK
 from opsconductor.rpc.errors import InvalidArgument, InvalidTransition, PermissionDenied
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-OTHERS_HAVE_LOOKED = 3.0
+OTHERS_HAVE_LOOKED = 3 * LOOK
 """Seconds after which every orchestrator that may grant has read that an agent is kept out."""
 RETIRED = (
     "retired: {reason}; `opsctl agents release {name}` lets it in again, and what it says of "
