@@ -101,16 +101,32 @@ class MailServer:
         return AuthResult(success=right, handled=False)
 
 
+class _Session(SMTP):
+    """Keeps the connection below TLS: what STARTTLS puts over it forgets it when closed twice."""
+
+    def __init__(
+        self, connections: list[asyncio.BaseTransport], *arguments: Any, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._connections = connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.transport is None:
+            self._connections.append(transport)
+        super().connection_made(transport)
+
+
 @contextlib.asynccontextmanager
 async def mail_server(pem: Path | None) -> AsyncIterator[MailServer]:
     """Runs a mail server; with a certificate it wants STARTTLS and a login."""
     handler = MailServer()
     context = server_context(pem) if pem else None
 
-    sessions: list[SMTP] = []
+    connections: list[asyncio.BaseTransport] = []
 
     def protocol() -> SMTP:
-        session = SMTP(
+        return _Session(
+            connections,
             handler,
             hostname="mail.example.com",
             tls_context=context,
@@ -119,8 +135,6 @@ async def mail_server(pem: Path | None) -> AsyncIterator[MailServer]:
             auth_required=context is not None,
             loop=asyncio.get_running_loop(),
         )
-        sessions.append(session)
-        return session
 
     server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
     handler.port = server.sockets[0].getsockname()[1]
@@ -128,7 +142,7 @@ async def mail_server(pem: Path | None) -> AsyncIterator[MailServer]:
         yield handler
     finally:
         server.close()
-        await ended(session.transport for session in sessions if session.transport)
+        await ended(connections)
 
 
 @dataclass
