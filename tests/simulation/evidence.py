@@ -80,6 +80,8 @@ class Granted:
     changes: bool
     idempotent: bool
     target: str
+    undo: int
+    """How often the execution's undo had been asked for by then."""
     at: float
 
 

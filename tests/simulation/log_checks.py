@@ -173,6 +173,7 @@ class LogChecks:
             step.changes,
             step.body["idempotent"],
             target,
+            state.undo_count,
             known.at if known else self._now(),
         )
         memory, here = self.memories[event.agent_id], self.known.epochs.get(event.agent_id, 0)
