@@ -20,7 +20,7 @@ from simulation.evidence import Granted, Known, Memory, Violation, told
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from opsconductor.orchestrator.domain.executions.execution import Execution
+    from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from opsconductor.orchestrator.store.base import Call, Outcome
     from simulation.truth import Effect, Ledger
 
@@ -258,7 +258,8 @@ class LogChecks:
             self._check_success(event.attempt_id, starts, changes=changes)
         clean = event.state == "not_started" or (changes and event.effects == "none")
         said = f"{event.attempt_id} ends {event.state}, effects {event.effects}, and"
-        self.require("I6", not (clean and starts), f"{said} has started")
+        told = starts if changes else [each for each in starts if self._tells(attempt, each)]
+        self.require("I6", not (clean and told), f"{said} has started")
         if event.state == "unknown" and changes:
             self.counts["unknown changes"] += 1
             code = (event.error or {}).get("code")
@@ -269,6 +270,11 @@ class LogChecks:
                 or self.lives.get(attempt.agent_id, 0) > self.granted[event.attempt_id].life
             )
             self.require("I7", excused, f"{said} nothing happened to its agent")
+
+    def _tells(self, attempt: Attempt, start: Effect) -> bool:
+        """Whether the agent that ends a read knows of a start: a restore lets it be done again."""
+        forgotten = start.agent != attempt.agent_id or start.agent in self.journals_lost
+        return not (self.went_back and forgotten)
 
     def _check_success(self, attempt_id: str, starts: list[Effect], *, changes: bool) -> None:
         ended = [effect for effect in starts if effect.success]
