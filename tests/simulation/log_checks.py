@@ -190,7 +190,8 @@ class LogChecks:
             self._grants_anew = True
         alone = not any(item.step_id == event.step_id for item in state.live_attempts())
         self.require("I3", alone, f"{event.step_id} is granted while an attempt of it is live")
-        going = state.state not in NO_GRANTS and state.open
+        # What was granted before a restore is told whatever was decided since: it may run.
+        going = recovered or (state.state not in NO_GRANTS and state.open)
         self.require("I13", going, f"a grant while the execution is {state.state}")
         if event.kind == UNDO:
             self._check_undo_grant(state, event)
