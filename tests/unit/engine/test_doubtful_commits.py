@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.engines import House
-from helpers.plans import look
+from helpers.plans import look, restart
 from opsconductor.orchestrator.engine import doubts
 from opsconductor.orchestrator.engine.messages import Report
 from opsconductor.orchestrator.store.base import AppendEvents
@@ -17,6 +17,8 @@ from opsconductor.rpc.errors import StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+WEB = "10.0.0.9"
 
 
 @pytest.fixture
@@ -64,3 +66,58 @@ async def test_a_grant_nobody_was_told_of_is_sent(
     with pytest.raises(StoreUnavailable):
         await house.agents.report(house.member(), Report(attempt.attempt_id, "completed"))
     await house.until(run, lambda _: line.steps == ["a", "b"])
+
+
+async def test_what_may_be_granted_keeps_its_lock_until_it_is_known(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = await house.connect("a1")
+    run = await house.submit(look("first"), restart("then", target=WEB))
+    first = await house.live(run, "first")
+    monkeypatch.setattr(doubts, "LOOKED_AT_AFTER", 3600.0)
+    lose_next_answer(house, monkeypatch)
+    done = Report(first.attempt_id, "completed")
+    with pytest.raises(StoreUnavailable):
+        await house.agents.report(house.member(), done)
+    other = await house.submit(restart("other", target=WEB))
+    await house.agents.report(house.member(), done)  # as its agent does, for want of an answer
+    await house.until(run, lambda _: line.steps == ["first", "then"])
+    assert (await house.state(other)).steps["other"].state == "queued"
+    await house.end(run, "then")
+    await house.live(other, "other")
+
+
+async def test_what_was_not_granted_after_all_gives_its_lock_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.connect("a1")
+    run = await house.submit(look("first"), restart("then", target=WEB))
+    first = await house.live(run, "first")
+    commit = house.store.commit
+
+    async def refused(*operations: Any) -> Any:
+        raise StoreUnavailable("the transaction was rolled back")
+
+    monkeypatch.setattr(house.store, "commit", refused)
+    with pytest.raises(StoreUnavailable):
+        await house.agents.report(house.member(), Report(first.attempt_id, "completed"))
+    monkeypatch.setattr(house.store, "commit", commit)
+    other = await house.submit(restart("other", target=WEB))
+    await house.live(other, "other")
+
+
+async def test_an_execution_that_was_not_written_holds_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.connect("a1")
+    commit = house.store.commit
+
+    async def refused(*operations: Any) -> Any:
+        raise StoreUnavailable("the transaction was rolled back")
+
+    monkeypatch.setattr(house.store, "commit", refused)
+    with pytest.raises(StoreUnavailable):
+        await house.submit(restart("a", target=WEB))
+    monkeypatch.setattr(house.store, "commit", commit)
+    other = await house.submit(restart("other", target=WEB))
+    await house.live(other, "other")

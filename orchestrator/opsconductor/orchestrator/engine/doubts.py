@@ -20,6 +20,11 @@ LOG = logging.getLogger(__name__)
 LOOKED_AT_AFTER = 1.0  # seconds
 
 
+def may_be_written(error: BaseException) -> bool:
+    """Tells whether a commit that failed so may have been written; a refused one surely is not."""
+    return isinstance(error, StoreUnavailable) or not isinstance(error, OpsConductorError)
+
+
 class Doubts:
     """Executions that may have been moved without anybody knowing.
 
@@ -33,19 +38,29 @@ class Doubts:
         memory: Memory,
         go_on: Callable[[Actor], Coroutine[None, None, object]],
         went_back: Callable[[str], None],
+        not_written: Callable[[str], None],
     ) -> None:
-        """Calls ``went_back`` with the reason when the store has lost what it had confirmed."""
+        """Takes whom to tell what was found out.
+
+        Args:
+            work: Where looking is done.
+            memory: The executions.
+            go_on: Reads what was written of one, and moves it on.
+            went_back: Called with the reason when the store has lost what it had confirmed.
+            not_written: Called with the id of an execution the store does not know.
+        """
         self._work = work
         self._memory = memory
         self._go_on = go_on
         self._went_back = went_back
+        self._not_written = not_written
         self._open: set[str] = set()
 
     def after(self, error: BaseException, execution_id: str) -> None:
-        """Looks for what a failed commit left; what the store refused was surely not written."""
+        """Looks for what a failed commit left."""
         if isinstance(error, ChainBroken):
             self._went_back(error.message)
-        elif isinstance(error, StoreUnavailable) or not isinstance(error, OpsConductorError):
+        elif may_be_written(error):
             self._look_soon(execution_id)
 
     def _look_soon(self, execution_id: str) -> None:
@@ -60,7 +75,7 @@ class Doubts:
             actor.doubtful = True
             await self._work.to_its_end(self._go_on(actor))
         except NotFound:
-            return  # it was not written
+            self._not_written(execution_id)
         except OpsConductorError as exc:
             LOG.warning("execution %s is looked at again later: %s", execution_id, exc.message)
             self._look_soon(execution_id)

@@ -20,7 +20,7 @@ from opsconductor.orchestrator.domain.executions.fold import fold
 from opsconductor.orchestrator.engine import reach
 from opsconductor.orchestrator.engine.actor import Actor, Change
 from opsconductor.orchestrator.engine.dispatch import Dispatch, takes_back
-from opsconductor.orchestrator.engine.doubts import Doubts
+from opsconductor.orchestrator.engine.doubts import Doubts, may_be_written
 from opsconductor.orchestrator.engine.granting import Granting
 from opsconductor.orchestrator.engine.memory import Memory
 from opsconductor.orchestrator.engine.replica import Replica
@@ -81,7 +81,8 @@ class Engine:
         self._trouble = Trouble(LOG)
         self._work = Work()
         self.after_others = self._work.after_others
-        self._doubts = Doubts(self._work, self._memory, self._go_on, self.went_back)
+        told = (self.went_back, self._granting.settle)
+        self._doubts = Doubts(self._work, self._memory, self._go_on, *told)
         self._starts = Starts(store, self, self._memory, self._work, clock)
         self._turns = Turns(
             *(self, self._memory, self._work, self._timers, self.waiting, fleet),
@@ -307,7 +308,7 @@ class Engine:
                 self._fleet.taken_elsewhere(exc.lock_key)
             except BaseException as exc:
                 actor.doubtful = True
-                self._granting.take_back(tried, placed)
+                self._granting.take_back(tried, placed, in_doubt=may_be_written(exc))
                 self._doubts.after(exc, actor.state.execution_id)
                 raise
         hit("grant.after_commit_before_send")

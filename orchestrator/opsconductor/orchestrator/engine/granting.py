@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ class Granting:
         self._fleet = fleet
         self._waiting = waiting
         self._free = free
+        self._in_doubt: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        """By execution, attempts that may have been granted, each with its agent."""
 
     def place(
         self, change: Change, now: datetime, turn: Collection[str] | None, *, allowed: bool
@@ -58,17 +61,27 @@ class Granting:
             self._grant(change, now, turn)
         return Placed(change.grants, ended, waited)
 
-    def take_back(self, change: Change, placed: Placed) -> None:
-        """Makes the fleet what it was before a change that was not written."""
-        self._waiting.put(change.state.execution_id, placed.waited)
+    def take_back(self, change: Change, placed: Placed, *, in_doubt: bool = False) -> None:
+        """Makes the fleet what it was before a change that was not written.
+
+        In doubt what was granted keeps its places and locks until the store tells: others that
+        were given them meanwhile would run beside it.
+        """
+        execution_id = change.state.execution_id
+        self._waiting.put(execution_id, placed.waited)
         for grant, attempt_id in placed.grants:
-            self._fleet.release(grant.agent_id, attempt_id)
+            if in_doubt:
+                self._in_doubt[execution_id][attempt_id] = grant.agent_id
+            else:
+                self._fleet.release(grant.agent_id, attempt_id)
         for attempt in placed.ended:
             self._take(change.state, attempt)
 
     def hold(self, state: Execution) -> None:
         """Counts every live attempt of an execution; those that are counted stay counted."""
-        for attempt in state.live_attempts():
+        live = list(state.live_attempts())
+        self.settle(state.execution_id, {attempt.attempt_id for attempt in live})
+        for attempt in live:
             self._take(state, attempt)
         for found in state.recovered.values():
             if found.attempt_id in state.attempts:
@@ -80,10 +93,17 @@ class Granting:
 
     def let_go(self, state: Execution) -> None:
         """Counts nothing of an execution any more."""
+        self.settle(state.execution_id)
         held: list[Attempt | ev.AttemptRecovered] = [*state.attempts.values()]
         for attempt in (*held, *state.recovered.values()):
             self._fleet.release(attempt.agent_id, attempt.attempt_id)
         self._waiting.put(state.execution_id)
+
+    def settle(self, execution_id: str, live: Collection[str] = ()) -> None:
+        """Gives back what was granted in doubt, now that it is known what of it is live."""
+        for attempt_id, agent_id in self._in_doubt.pop(execution_id, {}).items():
+            if attempt_id not in live and self._fleet.release(agent_id, attempt_id):
+                self._free()
 
     def _grant(self, change: Change, now: datetime, turn: Collection[str] | None) -> None:
         """Grants what is ready; while other executions wait, only steps whose turn it is."""
