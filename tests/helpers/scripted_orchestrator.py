@@ -14,7 +14,7 @@ import grpc
 
 from helpers.scripted_fleet import Agents, Answers, Inventory, abort
 from opsconductor.rpc import canonical
-from opsconductor.rpc.errors import NotFound, OpsConductorError, UnknownTool
+from opsconductor.rpc.errors import NoProbe, NotFound, OpsConductorError, UnknownTool
 from opsconductor.v1 import (
     agent_admin_service_pb2 as agents,
 )
@@ -81,6 +81,8 @@ class Script:
     approval: approvals.GetApprovalResponse | None = None
     preview: plans.PreviewResponse = field(default_factory=plans.PreviewResponse)
     faults: list[plans.Fault] = field(default_factory=list)
+    probe: executions.Execution | None = None
+    """What reads the outcome of a step; None: its tool declares nothing that does."""
     error: OpsConductorError | None = None
     """Raised by whatever is called next."""
     after_approval: list[executions.WatchResponse] = field(default_factory=list)
@@ -274,6 +276,12 @@ class _Executions(Answers, execution_service_pb2_grpc.ExecutionServiceServicer):
     def Rollback(self, request: Any, context: grpc.ServicerContext) -> executions.RollbackResponse:
         self.called(request, context)
         return executions.RollbackResponse(execution=self.script.execution)
+
+    def Probe(self, request: Any, context: grpc.ServicerContext) -> executions.ProbeResponse:
+        self.called(request, context)
+        if self.script.probe is None:
+            abort(context, NoProbe("ping declares no probe"))
+        return executions.ProbeResponse(execution=self.script.probe)
 
     def ResolveUnknown(
         self, request: Any, context: grpc.ServicerContext

@@ -158,6 +158,8 @@ def _labels(value: Any) -> dict[str, str]:
         isinstance(part, str) and part for pair in value.items() for part in pair
     ):
         raise ValueError("texts by name, such as {site: berlin}")
+    if "name" in value:
+        raise ValueError("other labels than name: that one is always the agent's own name")
     return dict(value)
 
 

@@ -31,6 +31,7 @@ from opsconductor.orchestrator.engine.listeners import Listeners
 from opsconductor.orchestrator.engine.marking import Marking
 from opsconductor.orchestrator.engine.neighbours import Neighbours
 from opsconductor.orchestrator.engine.planning import Planner
+from opsconductor.orchestrator.engine.probing import Probing
 from opsconductor.orchestrator.engine.replica import Replica
 from opsconductor.orchestrator.engine.submission import Submissions
 from opsconductor.orchestrator.pki import CertificateAuthority
@@ -125,13 +126,14 @@ async def compose(config: Config, stack: AsyncExitStack) -> str:
     planner = Planner(store, registry, policy, fleet, now)
     submissions = Submissions(store, planner, engine, now, limits)
     history = History(store, engine, listeners)
+    probing = Probing(planner, submissions)
     deciding = Deciding(store, engine, planner, lambda: AllowedSigners.load(config.signers_file))
     enrolment = Enrolment(store, agents, embedded.Authority(ca, now), now)
 
     server = grpc.aio.server(interceptors=server_interceptors(), options=server_options())
     plan_service_pb2_grpc.add_PlanServiceServicer_to_server(PlanServicer(planner, fleet), server)
     execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(
-        ExecutionServicer(store, engine, submissions, history, deciding), server
+        ExecutionServicer(store, engine, submissions, history, deciding, probing), server
     )
     approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server(
         ApprovalServicer(store, engine, deciding, fleet), server

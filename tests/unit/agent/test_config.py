@@ -58,6 +58,13 @@ def test_mistakes_of_file_and_variables_are_told_together(tmp_path: Path) -> Non
         assert words in text
 
 
+def test_the_label_with_an_agents_name_is_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text("labels: {name: other}\n")
+    with pytest.raises(SettingsInvalid, match="always the agent's own name"):
+        Config.load(path, {})
+
+
 def test_several_orchestrators_can_be_set_in_either_way(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("endpoint: a:1\nendpoints: [b:2, a:1]\n")

@@ -155,6 +155,13 @@ CALLS: list[tuple[str, Callable[[SyncClient], Any], dict[str, Any], Any, Any]] =
         RUN,
     ),
     (
+        "Execution.Probe",
+        lambda c: c.probe("exec_1", "restart", wait=True, request_id="r"),
+        {"step_id": "restart", "wait": True, "request_id": "r"},
+        executions.ProbeResponse(execution=RUN),
+        RUN,
+    ),
+    (
         "Execution.ResolveUnknown",
         lambda c: c.resolve_unknown("exec_1", "restart", "failed", "looked"),
         {"step_id": "restart", "resolution": executions.UNKNOWN_RESOLUTION_FAILED},

@@ -109,6 +109,7 @@ def build_tool(raw: Mapping[str, Any], source: bytes) -> model.Tool:
     execution = raw["execution"]
     capture = raw.get("capture")
     risk_from = raw.get("risk_from")
+    probe = raw.get("probe")
     return model.Tool(
         name=raw["name"],
         version=raw["version"],
@@ -134,6 +135,7 @@ def build_tool(raw: Mapping[str, Any], source: bytes) -> model.Tool:
         dry_run=_dry_run(raw.get("dry_run")),
         capture=model.Capture(**capture) if capture else None,
         undo=_undo(raw),
+        probe=model.Probe(probe["tool"], probe.get("inputs", {})) if probe else None,
         success=_success(raw.get("success", {})),
         retry=raw.get("retry"),
         timeout=parse_duration(raw["timeout"]),

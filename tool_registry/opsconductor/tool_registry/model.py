@@ -43,6 +43,16 @@ class Undo:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """What a person is shown of a call whose outcome nobody knows."""
+
+    tool: str
+    """Tool that only reads."""
+    inputs: Mapping[str, Any]
+    """Its inputs; ``${{ inputs.x }}`` refers to the inputs of the call asked about."""
+
+
+@dataclass(frozen=True, slots=True)
 class Capture:
     """What is read before a change so that it can be undone from state."""
 
@@ -158,6 +168,8 @@ class Tool:
     """The file as written."""
     elevated_cases: frozenset[str] = frozenset()
     """Cases of its commands that need the rights of root, where not all do."""
+    probe: Probe | None = None
+    """Its own look at what became of a call; None where it declares none."""
 
     @property
     def properties(self) -> Mapping[str, Mapping[str, Any]]:

@@ -102,10 +102,11 @@ def show_next(terminal: Terminal, execution: Execution) -> None:
     if status == "attention_required":
         unknown = [step.step_id for step in execution.steps if step_status(step) == "unknown"]
         for step in unknown:
+            words = f"{name} {escape_name(step)}"
             terminal.note(
-                f"step {escape_name(step)}: its outcome is unknown; look at the target, then: "
-                f"opsctl runs resolve {name} {escape_name(step)} "
-                "--as completed|failed|retry --reason TEXT"
+                f"step {escape_name(step)}: its outcome is unknown\n"
+                f"  look:   opsctl runs probe {words}, or at the target yourself\n"
+                f"  decide: opsctl runs resolve {words} --as completed|failed|retry --reason TEXT"
             )
         if not unknown:
             terminal.note(f"to go on: opsctl runs resume|rollback|cancel {name}")

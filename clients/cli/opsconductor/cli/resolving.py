@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opsconductor.cli import formats
+from opsconductor.cli.answers import show_answers
 from opsconductor.cli.escape import escape_name
-from opsconductor.cli.execution_view import step_status
+from opsconductor.cli.execution_view import show_next, status_of, step_status
 from opsconductor.cli.lines import OutputLines
-from opsconductor.rpc.errors import InvalidTransition, NotFound
+from opsconductor.cli.structured import column_order
+from opsconductor.rpc.errors import InvalidTransition, NotFound, OpsConductorError
 
 if TYPE_CHECKING:
     from opsconductor.cli.terminal import Terminal
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from opsconductor.v1.execution_service_pb2 import Attempt, Execution, StepStatus
 
 _LINES = 10
+_PATIENCE = timedelta(seconds=10)
+"""How long a decision waits for what a probe answers."""
 
 _CONSEQUENCES = {
     "completed": "it counts as done; the plan goes on",
@@ -44,9 +49,9 @@ def unknown_step(execution: Execution, step_id: str) -> StepStatus:
 
 
 def show_unknown(
-    terminal: Terminal, client: SyncClient, execution: Execution, step: StepStatus, outcome: str
+    terminal: Terminal, client: SyncClient, execution: Execution, step: StepStatus
 ) -> None:
-    """Writes what is known of a step's last attempt, and what the decision will mean."""
+    """Writes what is known of a step's last attempt."""
     terminal.say(f"{escape_name(step.step_id)}: its outcome is unknown", style="bold")
     attempt = step.attempts[-1] if step.attempts else None
     terminal.fields(
@@ -59,7 +64,53 @@ def show_unknown(
     )
     if attempt is not None:
         _show_output(terminal, client, execution, attempt)
+
+
+def show_consequence(terminal: Terminal, outcome: str) -> None:
+    """Writes what a decision will mean."""
     terminal.say(f"as {outcome}: {_CONSEQUENCES[outcome]}")
+
+
+def show_probe(
+    terminal: Terminal, client: SyncClient, execution: Execution, step: StepStatus
+) -> Execution | None:
+    """Starts the run that reads what a step did, and writes what it answers.
+
+    Returns:
+        That run; None where the step's tool declares no probe.
+
+    Raises:
+        OpsConductorError: It could not be started.
+    """
+    probe = client.get_tool(step.tool).probe
+    if not probe:
+        return None
+    terminal.note(f"{probe} is asked what became of it …")
+    run = client.probe(execution.execution_id, step.step_id, wait=True, timeout=_PATIENCE)
+    terminal.say(f"{probe} says ({run.execution_id}):", style="bold")
+    orders = {
+        each.step_id: column_order(client.get_tool(each.tool).definition) for each in run.steps
+    }
+    show_answers(terminal, client, run, orders)
+    status = status_of(run)
+    if status in ("queued", "running"):
+        terminal.say(
+            f"  no answer yet: 'opsctl runs get {run.execution_id}' shows it when it is there"
+        )
+    elif status != "completed":
+        terminal.say(f"  {status}: {run.error_message}")
+        show_next(terminal, run)
+    return run
+
+
+def show_probe_if_any(
+    terminal: Terminal, client: SyncClient, execution: Execution, step: StepStatus
+) -> None:
+    """Writes what the probe of a step answers; a decision does not depend on whether it can."""
+    try:
+        show_probe(terminal, client, execution, step)
+    except OpsConductorError as error:
+        terminal.say(f"the probe could not be started: {error.message}")
 
 
 def _attempt(attempt: Attempt) -> list[tuple[str, str]]:

@@ -177,6 +177,33 @@ def rollback(
         _tell(session, client.rollback(execution_id, reason=reason), output)
 
 
+@app.command("probe")
+def probe(
+    ctx: typer.Context,
+    execution_id: _ID,
+    step: Annotated[str, typer.Argument(metavar="STEP", help="The step whose outcome is unknown.")],
+    output: _OUTPUT = options.Format.table,
+) -> None:
+    """Look at what became of a step whose outcome is unknown, the way its tool declares.
+
+    Starts a run of its own that only reads; 'runs resolve' does the same before you decide.
+    """
+    from opsconductor.cli import exit_codes
+    from opsconductor.cli.execution_view import status_of
+    from opsconductor.cli.resolving import show_probe, unknown_step
+
+    session = session_of(ctx)
+    with session.client() as client:
+        execution = client.get(execution_id)
+        unknown = unknown_step(execution, step)
+        if output is options.Format.table:
+            run = show_probe(session.terminal, client, execution, unknown)
+        if output is not options.Format.table or run is None:
+            run = client.probe(execution.execution_id, step, wait=True)
+            _data(session, run, output)
+    raise typer.Exit(exit_codes.of_status(status_of(run)))
+
+
 @app.command("resolve")
 def resolve(
     ctx: typer.Context,
@@ -187,15 +214,24 @@ def resolve(
     ],
     reason: Annotated[str, options.REASON],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask again.")] = False,
+    probe: Annotated[
+        bool, typer.Option(help="Show what the probe of the step's tool says, where it has one.")
+    ] = True,
     output: _OUTPUT = options.Format.table,
 ) -> None:
     """Decide about a step whose outcome is unknown, after a look at its target.
 
-    What is known of the attempt is shown first, and on a terminal you are asked. A retry of a step
+    What is known of the attempt is shown first, with what a probe of the target says where the
+    tool declares one, and on a terminal you are asked. A retry of a step
     that changes something is signed with the context's key. Exit code 0 means that the decision was
     taken: 'runs get' tells how the execution goes on.
     """
-    from opsconductor.cli.resolving import show_unknown, unknown_step
+    from opsconductor.cli.resolving import (
+        show_consequence,
+        show_probe_if_any,
+        show_unknown,
+        unknown_step,
+    )
 
     session = session_of(ctx)
     context = session.context()
@@ -204,7 +240,10 @@ def resolve(
         execution = client.get(execution_id)
         unknown = unknown_step(execution, step)
         if output is options.Format.table:
-            show_unknown(session.terminal, client, execution, unknown, outcome.value)
+            show_unknown(session.terminal, client, execution, unknown)
+            if probe:
+                show_probe_if_any(session.terminal, client, execution, unknown)
+            show_consequence(session.terminal, outcome.value)
             asks = session.terminal.interactive and not yes
             if asks and not session.terminal.confirm(f"\nDecide this as {outcome.value}?"):
                 raise typer.Abort

@@ -92,6 +92,7 @@ def show(
             ("why", "\n".join(tool.risk.reasons)),
             ("undo", tool.undo),
             ("dry run", "yes" if tool.dry_run else ""),
+            ("probe", tool.probe),
             ("timeout", formats.span(tool.timeout) if tool.HasField("timeout") else ""),
             ("digest", tool.digest),
             ("answers", "\n".join(tool.use_cases)),

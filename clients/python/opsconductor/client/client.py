@@ -232,6 +232,30 @@ class Client(FleetCalls):
         answer = await self._connection.call(self._executions.Rollback, request, repeatable=False)
         return answer.execution
 
+    async def probe(
+        self,
+        execution_id: str,
+        step_id: str,
+        *,
+        request_id: str = "",
+        wait: bool = False,
+        timeout: timedelta | None = None,
+    ) -> executions.Execution:
+        """Starts the run that reads what an unknown step did, as its tool declares; returns it.
+
+        Raises NoProbe where the tool declares none. With ``wait`` the answer comes at its
+        end, or when a person has to decide, or shortly before the timeout.
+        """
+        request = executions.ProbeRequest(
+            request_id=requests.request_id(request_id),
+            execution_id=execution_id,
+            step_id=step_id,
+            wait=wait,
+        )
+        limit = timeout or (None if wait else TIMEOUT)
+        answer = await self._connection.call(self._executions.Probe, request, timeout=limit)
+        return answer.execution
+
     async def resolve_unknown(
         self,
         execution_id: str,

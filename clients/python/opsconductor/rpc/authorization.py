@@ -19,7 +19,7 @@ _ANY_MEMBER = frozenset({"operator", "service", "agent"})
 _BY_SERVICE: Mapping[str, Mapping[frozenset[str], str]] = {
     "opsconductor.v1.PlanService": {_PEOPLE_AND_SERVICES: "Validate Preview"},
     "opsconductor.v1.ExecutionService": {
-        _PEOPLE_AND_SERVICES: "Submit Get List Watch ReadOutput Cancel Pause Resume Rollback",
+        _PEOPLE_AND_SERVICES: "Submit Get List Watch ReadOutput Cancel Pause Resume Rollback Probe",
         _OPERATOR: "ResolveUnknown",
     },
     # A service speaks for programs and models; deciding is for people.

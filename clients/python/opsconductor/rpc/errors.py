@@ -292,6 +292,13 @@ class StoreRegressed(OpsConductorError):
     code = "FAILED_PRECONDITION"
 
 
+class NoProbe(OpsConductorError):
+    """The tool of the step declares no probe."""
+
+    reason = "NO_PROBE"
+    code = "FAILED_PRECONDITION"
+
+
 BY_REASON: Mapping[str, type[OpsConductorError]] = {
     error.reason: error for error in OpsConductorError.__subclasses__()
 }

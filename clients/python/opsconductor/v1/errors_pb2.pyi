@@ -86,6 +86,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The store is older than what an agent has already seen; nothing is granted to it until an operator confirms."""
     ERROR_REASON_ASSET_EXISTS: _ErrorReason.ValueType  # 31
     """The inventory has an asset of this name already."""
+    ERROR_REASON_NO_PROBE: _ErrorReason.ValueType  # 32
+    """The tool of the step declares no probe."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names why a call was refused; travels as google.rpc.ErrorInfo.reason without the prefix
@@ -156,4 +158,6 @@ ERROR_REASON_STORE_REGRESSED: ErrorReason.ValueType  # 30
 """The store is older than what an agent has already seen; nothing is granted to it until an operator confirms."""
 ERROR_REASON_ASSET_EXISTS: ErrorReason.ValueType  # 31
 """The inventory has an asset of this name already."""
+ERROR_REASON_NO_PROBE: ErrorReason.ValueType  # 32
+"""The tool of the step declares no probe."""
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

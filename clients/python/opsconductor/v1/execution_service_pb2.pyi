@@ -1210,6 +1210,57 @@ class RollbackResponse(google.protobuf.message.Message):
 Global___RollbackResponse: typing_extensions.TypeAlias = RollbackResponse
 
 @typing.final
+class ProbeRequest(google.protobuf.message.Message):
+    """Request of ExecutionService.Probe."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    EXECUTION_ID_FIELD_NUMBER: builtins.int
+    STEP_ID_FIELD_NUMBER: builtins.int
+    WAIT_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Caller's key: the same key never starts a second run. Empty means none."""
+    execution_id: builtins.str
+    """The execution."""
+    step_id: builtins.str
+    """The step whose outcome is unknown."""
+    wait: builtins.bool
+    """Wait for the end of the reading run before answering; bounded by the call's deadline."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        execution_id: builtins.str = ...,
+        step_id: builtins.str = ...,
+        wait: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["execution_id", b"execution_id", "request_id", b"request_id", "step_id", b"step_id", "wait", b"wait"]) -> None: ...
+
+Global___ProbeRequest: typing_extensions.TypeAlias = ProbeRequest
+
+@typing.final
+class ProbeResponse(google.protobuf.message.Message):
+    """Answer of ExecutionService.Probe."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: builtins.int
+    @property
+    def execution(self) -> Global___Execution:
+        """The reading run; its one step is called "probe"."""
+
+    def __init__(
+        self,
+        *,
+        execution: Global___Execution | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["execution", b"execution"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["execution", b"execution"]) -> None: ...
+
+Global___ProbeResponse: typing_extensions.TypeAlias = ProbeResponse
+
+@typing.final
 class ResolveUnknownRequest(google.protobuf.message.Message):
     """Request of ExecutionService.ResolveUnknown."""
 

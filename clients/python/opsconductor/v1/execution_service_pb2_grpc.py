@@ -80,6 +80,11 @@ class ExecutionServiceStub(object):
                 request_serializer=opsconductor_dot_v1_dot_execution__service__pb2.RollbackRequest.SerializeToString,
                 response_deserializer=opsconductor_dot_v1_dot_execution__service__pb2.RollbackResponse.FromString,
                 _registered_method=True)
+        self.Probe = channel.unary_unary(
+                '/opsconductor.v1.ExecutionService/Probe',
+                request_serializer=opsconductor_dot_v1_dot_execution__service__pb2.ProbeRequest.SerializeToString,
+                response_deserializer=opsconductor_dot_v1_dot_execution__service__pb2.ProbeResponse.FromString,
+                _registered_method=True)
         self.ResolveUnknown = channel.unary_unary(
                 '/opsconductor.v1.ExecutionService/ResolveUnknown',
                 request_serializer=opsconductor_dot_v1_dot_execution__service__pb2.ResolveUnknownRequest.SerializeToString,
@@ -161,6 +166,15 @@ class ExecutionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Probe(self, request, context):
+        """Reads what became of a step whose outcome is unknown, the way its tool declares: starts a run of its
+        own that only reads, on the step's target. It decides nothing. Fails with NO_PROBE where the tool
+        declares none, and with INVALID_TRANSITION where the outcome is not unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResolveUnknown(self, request, context):
         """Records a person's decision about a step whose outcome is unknown. Only then may it run again.
         """
@@ -215,6 +229,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.Rollback,
                     request_deserializer=opsconductor_dot_v1_dot_execution__service__pb2.RollbackRequest.FromString,
                     response_serializer=opsconductor_dot_v1_dot_execution__service__pb2.RollbackResponse.SerializeToString,
+            ),
+            'Probe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Probe,
+                    request_deserializer=opsconductor_dot_v1_dot_execution__service__pb2.ProbeRequest.FromString,
+                    response_serializer=opsconductor_dot_v1_dot_execution__service__pb2.ProbeResponse.SerializeToString,
             ),
             'ResolveUnknown': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveUnknown,
@@ -466,6 +485,33 @@ class ExecutionService(object):
             '/opsconductor.v1.ExecutionService/Rollback',
             opsconductor_dot_v1_dot_execution__service__pb2.RollbackRequest.SerializeToString,
             opsconductor_dot_v1_dot_execution__service__pb2.RollbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Probe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/opsconductor.v1.ExecutionService/Probe',
+            opsconductor_dot_v1_dot_execution__service__pb2.ProbeRequest.SerializeToString,
+            opsconductor_dot_v1_dot_execution__service__pb2.ProbeResponse.FromString,
             options,
             channel_credentials,
             insecure,

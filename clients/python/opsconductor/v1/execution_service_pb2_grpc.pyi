@@ -169,6 +169,22 @@ _ExecutionServiceRollbackType = typing_extensions.TypeVar(
     ],
 )
 
+_ExecutionServiceProbeType = typing_extensions.TypeVar(
+    '_ExecutionServiceProbeType',
+    grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.execution_service_pb2.ProbeRequest,
+        opsconductor.v1.execution_service_pb2.ProbeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.execution_service_pb2.ProbeRequest,
+        opsconductor.v1.execution_service_pb2.ProbeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        opsconductor.v1.execution_service_pb2.ProbeRequest,
+        opsconductor.v1.execution_service_pb2.ProbeResponse,
+    ],
+)
+
 _ExecutionServiceResolveUnknownType = typing_extensions.TypeVar(
     '_ExecutionServiceResolveUnknownType',
     grpc.UnaryUnaryMultiCallable[
@@ -185,7 +201,7 @@ _ExecutionServiceResolveUnknownType = typing_extensions.TypeVar(
     ],
 )
 
-class ExecutionServiceStub(typing.Generic[_ExecutionServiceSubmitType, _ExecutionServiceGetType, _ExecutionServiceListType, _ExecutionServiceWatchType, _ExecutionServiceReadOutputType, _ExecutionServiceCancelType, _ExecutionServicePauseType, _ExecutionServiceResumeType, _ExecutionServiceRollbackType, _ExecutionServiceResolveUnknownType]):
+class ExecutionServiceStub(typing.Generic[_ExecutionServiceSubmitType, _ExecutionServiceGetType, _ExecutionServiceListType, _ExecutionServiceWatchType, _ExecutionServiceReadOutputType, _ExecutionServiceCancelType, _ExecutionServicePauseType, _ExecutionServiceResumeType, _ExecutionServiceRollbackType, _ExecutionServiceProbeType, _ExecutionServiceResolveUnknownType]):
     """Runs plans and tells what became of them."""
 
     @typing.overload
@@ -225,6 +241,10 @@ class ExecutionServiceStub(typing.Generic[_ExecutionServiceSubmitType, _Executio
         grpc.UnaryUnaryMultiCallable[
             opsconductor.v1.execution_service_pb2.RollbackRequest,
             opsconductor.v1.execution_service_pb2.RollbackResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            opsconductor.v1.execution_service_pb2.ProbeRequest,
+            opsconductor.v1.execution_service_pb2.ProbeResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             opsconductor.v1.execution_service_pb2.ResolveUnknownRequest,
@@ -271,6 +291,10 @@ class ExecutionServiceStub(typing.Generic[_ExecutionServiceSubmitType, _Executio
             opsconductor.v1.execution_service_pb2.RollbackResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            opsconductor.v1.execution_service_pb2.ProbeRequest,
+            opsconductor.v1.execution_service_pb2.ProbeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             opsconductor.v1.execution_service_pb2.ResolveUnknownRequest,
             opsconductor.v1.execution_service_pb2.ResolveUnknownResponse,
         ],
@@ -315,6 +339,12 @@ class ExecutionServiceStub(typing.Generic[_ExecutionServiceSubmitType, _Executio
     POINT_OF_NO_RETURN after an irreversible step.
     """
 
+    Probe: _ExecutionServiceProbeType
+    """Reads what became of a step whose outcome is unknown, the way its tool declares: starts a run of its
+    own that only reads, on the step's target. It decides nothing. Fails with NO_PROBE where the tool
+    declares none, and with INVALID_TRANSITION where the outcome is not unknown.
+    """
+
     ResolveUnknown: _ExecutionServiceResolveUnknownType
     """Records a person's decision about a step whose outcome is unknown. Only then may it run again."""
 
@@ -354,6 +384,10 @@ ExecutionServiceAsyncStub: typing_extensions.TypeAlias = ExecutionServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         opsconductor.v1.execution_service_pb2.RollbackRequest,
         opsconductor.v1.execution_service_pb2.RollbackResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        opsconductor.v1.execution_service_pb2.ProbeRequest,
+        opsconductor.v1.execution_service_pb2.ProbeResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         opsconductor.v1.execution_service_pb2.ResolveUnknownRequest,
@@ -446,6 +480,17 @@ class ExecutionServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[opsconductor.v1.execution_service_pb2.RollbackResponse, collections.abc.Awaitable[opsconductor.v1.execution_service_pb2.RollbackResponse]]:
         """Takes back the effects of a finished execution, in reverse start order. Fails with
         POINT_OF_NO_RETURN after an irreversible step.
+        """
+
+    @abc.abstractmethod
+    def Probe(
+        self,
+        request: opsconductor.v1.execution_service_pb2.ProbeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[opsconductor.v1.execution_service_pb2.ProbeResponse, collections.abc.Awaitable[opsconductor.v1.execution_service_pb2.ProbeResponse]]:
+        """Reads what became of a step whose outcome is unknown, the way its tool declares: starts a run of its
+        own that only reads, on the step's target. It decides nothing. Fails with NO_PROBE where the tool
+        declares none, and with INVALID_TRANSITION where the outcome is not unknown.
         """
 
     @abc.abstractmethod

@@ -27,37 +27,37 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from opsconductor.v1 import plan_service_pb2 as opsconductor_dot_v1_dot_plan__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"opsconductor/v1/tool_service.proto\x12\x0fopsconductor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\"opsconductor/v1/plan_service.proto\"\xae\x03\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12\x10\n\x08location\x18\x06 \x01(\t\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x17\n\x0frequires_target\x18\x08 \x01(\x08\x12+\n\nparameters\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12#\n\x04risk\x18\n \x01(\x0b\x32\x15.opsconductor.v1.Risk\x12\x0e\n\x06\x64igest\x18\x0b \x01(\t\x12\x0f\n\x07\x61liases\x18\x0c \x03(\t\x12\x11\n\tuse_cases\x18\r \x03(\t\x12*\n\x07timeout\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04undo\x18\x0f \x01(\t\x12\x12\n\ndefinition\x18\x10 \x01(\x0c\x12.\n\routput_schema\x18\x11 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x64ry_run\x18\x12 \x01(\x08\"]\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\"\x7f\n\x11ListToolsResponse\x12$\n\x05tools\x18\x01 \x03(\x0b\x32\x15.opsconductor.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x0b\x66ile_faults\x18\x03 \x03(\x0b\x32\x16.opsconductor.v1.Fault\"\x1e\n\x0eGetToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x0fGetToolResponse\x12#\n\x04tool\x18\x01 \x01(\x0b\x32\x15.opsconductor.v1.Tool\"6\n\x12SearchToolsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\";\n\x13SearchToolsResponse\x12$\n\x05tools\x18\x01 \x03(\x0b\x32\x15.opsconductor.v1.Tool\"g\n\rRenderRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x06inputs\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"T\n\x0eRenderResponse\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgv\x18\x02 \x03(\t\x12#\n\x04risk\x18\x03 \x01(\x0b\x32\x15.opsconductor.v1.Risk\"d\n\x12\x45xportToolsRequest\x12-\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1d.opsconductor.v1.ExportFormat\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\r\n\x05names\x18\x03 \x03(\t\"\'\n\x13\x45xportToolsResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t*a\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45XPORT_FORMAT_MCP\x10\x01\x12\x1b\n\x17\x45XPORT_FORMAT_FUNCTIONS\x10\x02\x32\x9b\x03\n\x0bToolService\x12M\n\x04List\x12!.opsconductor.v1.ListToolsRequest\x1a\".opsconductor.v1.ListToolsResponse\x12H\n\x03Get\x12\x1f.opsconductor.v1.GetToolRequest\x1a .opsconductor.v1.GetToolResponse\x12S\n\x06Search\x12#.opsconductor.v1.SearchToolsRequest\x1a$.opsconductor.v1.SearchToolsResponse\x12I\n\x06Render\x12\x1e.opsconductor.v1.RenderRequest\x1a\x1f.opsconductor.v1.RenderResponse\x12S\n\x06\x45xport\x12#.opsconductor.v1.ExportToolsRequest\x1a$.opsconductor.v1.ExportToolsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"opsconductor/v1/tool_service.proto\x12\x0fopsconductor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\"opsconductor/v1/plan_service.proto\"\xbd\x03\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12\x10\n\x08location\x18\x06 \x01(\t\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x17\n\x0frequires_target\x18\x08 \x01(\x08\x12+\n\nparameters\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12#\n\x04risk\x18\n \x01(\x0b\x32\x15.opsconductor.v1.Risk\x12\x0e\n\x06\x64igest\x18\x0b \x01(\t\x12\x0f\n\x07\x61liases\x18\x0c \x03(\t\x12\x11\n\tuse_cases\x18\r \x03(\t\x12*\n\x07timeout\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04undo\x18\x0f \x01(\t\x12\x12\n\ndefinition\x18\x10 \x01(\x0c\x12.\n\routput_schema\x18\x11 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x64ry_run\x18\x12 \x01(\x08\x12\r\n\x05probe\x18\x13 \x01(\t\"]\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\"\x7f\n\x11ListToolsResponse\x12$\n\x05tools\x18\x01 \x03(\x0b\x32\x15.opsconductor.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x0b\x66ile_faults\x18\x03 \x03(\x0b\x32\x16.opsconductor.v1.Fault\"\x1e\n\x0eGetToolRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x0fGetToolResponse\x12#\n\x04tool\x18\x01 \x01(\x0b\x32\x15.opsconductor.v1.Tool\"6\n\x12SearchToolsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\";\n\x13SearchToolsResponse\x12$\n\x05tools\x18\x01 \x03(\x0b\x32\x15.opsconductor.v1.Tool\"g\n\rRenderRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x06inputs\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"T\n\x0eRenderResponse\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgv\x18\x02 \x03(\t\x12#\n\x04risk\x18\x03 \x01(\x0b\x32\x15.opsconductor.v1.Risk\"d\n\x12\x45xportToolsRequest\x12-\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1d.opsconductor.v1.ExportFormat\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\r\n\x05names\x18\x03 \x03(\t\"\'\n\x13\x45xportToolsResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t*a\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45XPORT_FORMAT_MCP\x10\x01\x12\x1b\n\x17\x45XPORT_FORMAT_FUNCTIONS\x10\x02\x32\x9b\x03\n\x0bToolService\x12M\n\x04List\x12!.opsconductor.v1.ListToolsRequest\x1a\".opsconductor.v1.ListToolsResponse\x12H\n\x03Get\x12\x1f.opsconductor.v1.GetToolRequest\x1a .opsconductor.v1.GetToolResponse\x12S\n\x06Search\x12#.opsconductor.v1.SearchToolsRequest\x1a$.opsconductor.v1.SearchToolsResponse\x12I\n\x06Render\x12\x1e.opsconductor.v1.RenderRequest\x1a\x1f.opsconductor.v1.RenderResponse\x12S\n\x06\x45xport\x12#.opsconductor.v1.ExportToolsRequest\x1a$.opsconductor.v1.ExportToolsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'opsconductor.v1.tool_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXPORTFORMAT']._serialized_start=1349
-  _globals['_EXPORTFORMAT']._serialized_end=1446
+  _globals['_EXPORTFORMAT']._serialized_start=1364
+  _globals['_EXPORTFORMAT']._serialized_end=1461
   _globals['_TOOL']._serialized_start=154
-  _globals['_TOOL']._serialized_end=584
-  _globals['_LISTTOOLSREQUEST']._serialized_start=586
-  _globals['_LISTTOOLSREQUEST']._serialized_end=679
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=681
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=808
-  _globals['_GETTOOLREQUEST']._serialized_start=810
-  _globals['_GETTOOLREQUEST']._serialized_end=840
-  _globals['_GETTOOLRESPONSE']._serialized_start=842
-  _globals['_GETTOOLRESPONSE']._serialized_end=896
-  _globals['_SEARCHTOOLSREQUEST']._serialized_start=898
-  _globals['_SEARCHTOOLSREQUEST']._serialized_end=952
-  _globals['_SEARCHTOOLSRESPONSE']._serialized_start=954
-  _globals['_SEARCHTOOLSRESPONSE']._serialized_end=1013
-  _globals['_RENDERREQUEST']._serialized_start=1015
-  _globals['_RENDERREQUEST']._serialized_end=1118
-  _globals['_RENDERRESPONSE']._serialized_start=1120
-  _globals['_RENDERRESPONSE']._serialized_end=1204
-  _globals['_EXPORTTOOLSREQUEST']._serialized_start=1206
-  _globals['_EXPORTTOOLSREQUEST']._serialized_end=1306
-  _globals['_EXPORTTOOLSRESPONSE']._serialized_start=1308
-  _globals['_EXPORTTOOLSRESPONSE']._serialized_end=1347
-  _globals['_TOOLSERVICE']._serialized_start=1449
-  _globals['_TOOLSERVICE']._serialized_end=1860
+  _globals['_TOOL']._serialized_end=599
+  _globals['_LISTTOOLSREQUEST']._serialized_start=601
+  _globals['_LISTTOOLSREQUEST']._serialized_end=694
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=696
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=823
+  _globals['_GETTOOLREQUEST']._serialized_start=825
+  _globals['_GETTOOLREQUEST']._serialized_end=855
+  _globals['_GETTOOLRESPONSE']._serialized_start=857
+  _globals['_GETTOOLRESPONSE']._serialized_end=911
+  _globals['_SEARCHTOOLSREQUEST']._serialized_start=913
+  _globals['_SEARCHTOOLSREQUEST']._serialized_end=967
+  _globals['_SEARCHTOOLSRESPONSE']._serialized_start=969
+  _globals['_SEARCHTOOLSRESPONSE']._serialized_end=1028
+  _globals['_RENDERREQUEST']._serialized_start=1030
+  _globals['_RENDERREQUEST']._serialized_end=1133
+  _globals['_RENDERRESPONSE']._serialized_start=1135
+  _globals['_RENDERRESPONSE']._serialized_end=1219
+  _globals['_EXPORTTOOLSREQUEST']._serialized_start=1221
+  _globals['_EXPORTTOOLSREQUEST']._serialized_end=1321
+  _globals['_EXPORTTOOLSRESPONSE']._serialized_start=1323
+  _globals['_EXPORTTOOLSRESPONSE']._serialized_end=1362
+  _globals['_TOOLSERVICE']._serialized_start=1464
+  _globals['_TOOLSERVICE']._serialized_end=1875
 # @@protoc_insertion_point(module_scope)

@@ -70,6 +70,7 @@ class Tool(google.protobuf.message.Message):
     DEFINITION_FIELD_NUMBER: builtins.int
     OUTPUT_SCHEMA_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
+    PROBE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Canonical name."""
     version: builtins.str
@@ -94,6 +95,10 @@ class Tool(google.protobuf.message.Message):
     """The definition as written. Only in the answer of Get."""
     dry_run: builtins.bool
     """Whether the definition has a dry run, which tells what a call would do."""
+    probe: builtins.str
+    """Tool that only reads and tells what became of a call whose outcome is unknown; empty when none is
+    declared.
+    """
     @property
     def parameters(self) -> google.protobuf.struct_pb2.Struct:
         """JSON Schema of the inputs."""
@@ -139,9 +144,10 @@ class Tool(google.protobuf.message.Message):
         definition: builtins.bytes = ...,
         output_schema: google.protobuf.struct_pb2.Struct | None = ...,
         dry_run: builtins.bool = ...,
+        probe: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["output_schema", b"output_schema", "parameters", b"parameters", "risk", b"risk", "timeout", b"timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["aliases", b"aliases", "category", b"category", "definition", b"definition", "description", b"description", "digest", b"digest", "dry_run", b"dry_run", "location", b"location", "method", b"method", "name", b"name", "output_schema", b"output_schema", "parameters", b"parameters", "platform", b"platform", "requires_target", b"requires_target", "risk", b"risk", "timeout", b"timeout", "undo", b"undo", "use_cases", b"use_cases", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["aliases", b"aliases", "category", b"category", "definition", b"definition", "description", b"description", "digest", b"digest", "dry_run", b"dry_run", "location", b"location", "method", b"method", "name", b"name", "output_schema", b"output_schema", "parameters", b"parameters", "platform", b"platform", "probe", b"probe", "requires_target", b"requires_target", "risk", b"risk", "timeout", b"timeout", "undo", b"undo", "use_cases", b"use_cases", "version", b"version"]) -> None: ...
 
 Global___Tool: typing_extensions.TypeAlias = Tool
 

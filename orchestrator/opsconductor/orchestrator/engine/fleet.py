@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.executions.place import UNLIMITED, AgentView
 from opsconductor.orchestrator.domain.executions.states import SessionState
+from opsconductor.orchestrator.domain.plans.plan import NAME_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -129,7 +130,7 @@ class Member:
             segment=self.segment,
             services=self.services,
             methods=self.methods,
-            labels=self.labels,
+            labels={**self.labels, NAME_LABEL: self.name},
             capacity=self.capacity,
             running=self.running,
             session_epoch=self.session_epoch,

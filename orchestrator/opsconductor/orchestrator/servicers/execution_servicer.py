@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.engine.deciding import Deciding
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.history import History
+    from opsconductor.orchestrator.engine.probing import Probing
     from opsconductor.orchestrator.engine.submission import Submissions
     from opsconductor.orchestrator.servicers.call import Context
     from opsconductor.orchestrator.store.store import Store
@@ -54,12 +55,14 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
         submissions: Submissions,
         history: History,
         deciding: Deciding,
+        probing: Probing,
     ) -> None:
         self._store = store
         self._engine = engine
         self._submissions = submissions
         self._history = history
         self._deciding = deciding
+        self._probing = probing
 
     async def Submit(  # noqa: N802
         self, request: pb.SubmitRequest, context: Context
@@ -179,6 +182,24 @@ class ExecutionServicer(pb_grpc.ExecutionServiceServicer):
             request, context, lambda state, _: commands.rollback(state, person, request.reason)
         )
         return pb.RollbackResponse(execution=await self._whole(state))
+
+    async def Probe(  # noqa: N802
+        self, request: pb.ProbeRequest, context: Context
+    ) -> pb.ProbeResponse:
+        """See execution_service.proto."""
+        caller = identity_of(context)
+        asked = Submission(
+            source={},
+            tenant=caller.tenant,
+            requester=caller.name,
+            submitted_by=caller.name,
+            request_id=request.request_id,
+        )
+        found = await self._find(request, context)
+        state = (await self._probing.probe(found, request.step_id, asked)).execution
+        if request.wait:
+            state = await self._wait(state, context)
+        return pb.ProbeResponse(execution=await self._whole(state))
 
     async def ResolveUnknown(  # noqa: N802
         self, request: pb.ResolveUnknownRequest, context: Context

@@ -133,6 +133,7 @@ def _tool(tool: Tool) -> pb.Tool:
         timeout=wire.duration(tool.timeout),
         undo=_undo(tool),
         dry_run=tool.dry_run is not None,
+        probe=tool.probe.tool if tool.probe else "",
     )
 
 

@@ -122,13 +122,11 @@ def _lint_effects(tool: Tool) -> Iterator[Fault]:
             yield _fault("annotations", "read_only and destructive", "one of them")
         if undo.strategy != "not_needed" or tool.capture:
             yield _fault("undo", "an undo or capture of a read-only tool", "none")
+        if tool.probe is not None:
+            yield _fault("probe", "a probe of a read-only tool", "none")
     elif undo.strategy in ("none", "not_needed", "manual") and not undo.reason:
         yield _fault("undo", "nothing", "an undo, or a reason why there is none")
-    wanted = {"call": bool(undo.tool), "state": undo.command is not None}
-    if not wanted.get(undo.strategy, True):
-        yield _fault("undo", undo.strategy, "its tool (call) or its command (state)")
-    if undo.strategy == "state" and tool.capture is None:
-        yield _fault("capture", "nothing", "what strategy state restores")
+    yield from _lint_undo(tool)
     if tool.risk_from is not None and tool.risk_from.parameter not in tool.properties:
         yield _fault("risk_from.parameter", tool.risk_from.parameter, "a parameter")
     scripted = tool.risk_from is not None and tool.risk_from.parser == "script"
@@ -138,6 +136,15 @@ def _lint_effects(tool: Tool) -> Iterator[Fault]:
         yield _fault(
             "retry", "attempts of a tool that is not idempotent", "on: [unreachable, throttled]"
         )
+
+
+def _lint_undo(tool: Tool) -> Iterator[Fault]:
+    undo = tool.undo
+    wanted = {"call": bool(undo.tool), "state": undo.command is not None}
+    if not wanted.get(undo.strategy, True):
+        yield _fault("undo", undo.strategy, "its tool (call) or its command (state)")
+    if undo.strategy == "state" and tool.capture is None:
+        yield _fault("capture", "nothing", "what strategy state restores")
 
 
 def _may_repeat(tool: Tool) -> bool:
@@ -192,6 +199,10 @@ def _lint_texts(tool: Tool) -> Iterator[Fault]:
             yield _fault("estimate.per", name, "a parameter that is a number or list")
     yield from _lint_references(tool.summary, {"inputs", "output", "target"}, "summary")
     yield from _lint_references(tool.undo.inputs, {"inputs", "target", "output"}, "undo.inputs")
+    if tool.probe is not None:
+        yield from _lint_references(tool.probe.inputs, {"inputs"}, "probe.inputs")
+        for name in sorted(_inputs_named(tool.probe.inputs) - set(tool.properties)):
+            yield _fault("probe.inputs", f"inputs.{name}", "a parameter of this tool")
     try:
         output_paths(tool.undo.inputs)
     except ExpressionError as exc:
@@ -215,6 +226,14 @@ def _lint_references(value: object, roots: set[str], path: str) -> Iterator[Faul
         return
     for root in sorted(unknown):
         yield _fault(path, root, "one of " + ", ".join(sorted(roots)))
+
+
+def _inputs_named(value: object) -> set[str]:
+    """Returns the inputs a value refers to; none where its references are malformed."""
+    try:
+        return {str(path[0]) for root, path in references(value) if root == "inputs" and path}
+    except ExpressionError:
+        return set()
 
 
 def _lint_regex(pattern: str, path: str) -> Iterator[Fault]:

@@ -7,7 +7,11 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from opsconductor.orchestrator.domain.plans.references import BEFORE_ALL, check_references
+from opsconductor.orchestrator.domain.plans.references import (
+    BEFORE_ALL,
+    check_references,
+    is_left_out,
+)
 from opsconductor.orchestrator.domain.plans.rendering import render_problem
 from opsconductor.orchestrator.domain.plans.segments import NO_SEGMENTS, SegmentsMap
 from opsconductor.orchestrator.domain.plans.targets import check_target, resolve_target
@@ -131,7 +135,7 @@ class Binder:
             inputs = {
                 name: late.get(name) or expressions.interpolate(value, undone.scope)
                 for name, value in declared.inputs.items()
-                if not _is_left_out(value, undone)
+                if not is_left_out(value, undone.tool, undone.inputs)
             }
         except expressions.ExpressionError as exc:
             self.findings.fault(
@@ -319,17 +323,6 @@ class Binder:
 
 def _bound(value: Any, scope: Mapping[str, Any], *, late: bool) -> Any:
     return expressions.interpolate(value, scope, keep=("steps",) if late else ())
-
-
-def _is_left_out(value: Any, undone: BoundCall) -> bool:
-    """Tells whether a value stands for an optional input that the call to undo does without."""
-    return any(
-        root == "inputs"
-        and path
-        and path[0] in undone.tool.properties
-        and path[0] not in undone.inputs
-        for root, path in expressions.references(value)
-    )
 
 
 def _segment(call: BoundCall) -> str:

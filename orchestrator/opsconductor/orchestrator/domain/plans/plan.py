@@ -18,6 +18,8 @@ RUN_MODES = ("auto", "immediate", "background")
 BACKOFFS = ("fixed", "linear", "exponential")
 ON_CONFLICT = ("queue", "fail")
 
+NAME_LABEL = "name"
+"""Label every agent carries by itself: its name. A plan can so ask for one agent."""
 MAX_STEPS = 2000
 MAX_ATTEMPTS = 20
 MIN_TIMEOUT = timedelta(seconds=1)

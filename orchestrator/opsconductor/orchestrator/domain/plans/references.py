@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.domain.plans.findings import Findings
     from opsconductor.orchestrator.domain.plans.graph import Graph
     from opsconductor.orchestrator.domain.plans.plan import Plan
+    from opsconductor.tool_registry.model import Tool
 
 STEP_FACTS = ("output", "status")
 
@@ -51,6 +52,14 @@ def names_output(inputs: Mapping[str, Any]) -> bool:
         return any(root == "output" for root, _ in expressions.references(dict(inputs)))
     except expressions.ExpressionError:
         return False
+
+
+def is_left_out(value: Any, tool: Tool, inputs: Mapping[str, Any]) -> bool:
+    """Tells whether a value stands for an optional input that a call of the tool does without."""
+    return any(
+        root == "inputs" and path and path[0] in tool.properties and path[0] not in inputs
+        for root, path in expressions.references(value)
+    )
 
 
 def check_references(

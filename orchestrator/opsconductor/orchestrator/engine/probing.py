@@ -1,0 +1,65 @@
+"""Probing: a look at what became of a step whose outcome is unknown, before a person decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from opsconductor.orchestrator.domain.executions.states import StepState
+from opsconductor.orchestrator.domain.plans.probe import probe_plan
+from opsconductor.rpc.errors import InvalidTransition, NoProbe, NotFound
+
+if TYPE_CHECKING:
+    from opsconductor.orchestrator.domain.executions.execution import Execution
+    from opsconductor.orchestrator.engine.planning import Planner
+    from opsconductor.orchestrator.engine.submission import Accepted, Submission, Submissions
+
+
+class Probing:
+    """Starts runs that read what an unknown step did; they decide nothing."""
+
+    def __init__(self, planner: Planner, submissions: Submissions) -> None:
+        self._planner = planner
+        self._submissions = submissions
+
+    async def probe(self, state: Execution, step_id: str, asked: Submission) -> Accepted:
+        """Starts the probe of a step as a run of its own.
+
+        Args:
+            state: The execution.
+            step_id: The step.
+            asked: Who asks; its plan is filled in here.
+
+        Raises:
+            NotFound: The execution has no such step.
+            InvalidTransition: Its outcome is not unknown.
+            NoProbe: Its tool declares no probe, or one that does not only read.
+            UnknownTool: A tool it needs is not there any more.
+            PlanInvalid, NoAgent, QueueFull, StoreUnavailable: See Submissions.submit.
+        """
+        record = state.steps.get(step_id)
+        if record is None:
+            raise NotFound(f"execution {state.execution_id} has no step {step_id}")
+        if record.state is not StepState.UNKNOWN:
+            raise InvalidTransition(
+                f"step {step_id} is {record.state}, not unknown: there is nothing to probe"
+            )
+        body = state.compiled_step(step_id).body
+        tool = self._planner.registry.get(body["tool"])
+        if tool.probe is None:
+            raise NoProbe(
+                f"{tool.name} declares no probe: look at the target yourself, then `opsctl runs "
+                f"resolve {state.execution_id} {step_id}`"
+            )
+        reader = self._planner.registry.get(tool.probe.tool)
+        if not reader.annotations.read_only:
+            raise NoProbe(f"{reader.name}, the probe of {tool.name}, does more than read")
+        inputs = {**body["inputs"], **(record.late_inputs or {})}
+        member = self._planner.fleet.get(state.attempts[record.attempt_ids[-1]].agent_id)
+        name = member.name if member else ""
+        document = probe_plan(tool.probe, tool, reader, body, inputs, name)
+        document["name"] = f"probe of {step_id} in {state.execution_id}"
+        context = state.compiled.context
+        if "environment" in context:
+            document["context"] = {"environment": context["environment"]}
+        return await self._submissions.submit(replace(asked, source=document))
