@@ -47,14 +47,18 @@ class Cell:
         return f"{self.point}:{self.action}:{self.nth}"
 
 
+ELSEWHERE = frozenset({"migrate.mid", "resolve.before_commit", "resolve.after_commit"})
+"""Points that are passed once in the life of a store, or when a person decides: `make faults`."""
+
+
 def _points() -> dict[str, str]:
-    """Returns every failpoint of the product and the part that passes it."""
+    """Returns the failpoints of the product that chaos reaches, and the part that passes each."""
     found = {}
     for part in ("orchestrator", "agents"):
         for file in sorted((ROOT / part).rglob("*.py")):
             for name in re.findall(r'\bhit\("([a-z_.0-9]+)"\)', file.read_text()):
                 found[name] = "agent" if part == "agents" else "orchestrator"
-    return found
+    return {name: part for name, part in found.items() if name not in ELSEWHERE}
 
 
 PLACES = _points()

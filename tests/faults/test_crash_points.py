@@ -15,10 +15,11 @@ import pytest
 
 from helpers import ledger
 from helpers.source_tree import ROOT
-from helpers.stack import ENDED, Stack, wait_until
+from helpers.stack import ENDED, Stack, failpoint, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 FORWARD = ["one", "two", "three"]
 
@@ -64,6 +65,9 @@ SUPERVISOR = {
 }
 """Where a supervisor dies, and whether its command had begun."""
 
+WHILE_RESOLVING = {"resolve.before_commit": False, "resolve.after_commit": True}
+"""Where the orchestrator dies under a person's decision, and whether it was taken."""
+
 
 def test_every_crash_point_of_the_product_is_tried() -> None:
     folders = ("orchestrator", "agents")
@@ -72,9 +76,9 @@ def test_every_crash_point_of_the_product_is_tried() -> None:
         re.findall(r'\bhit\("([a-z_.0-9]+)"\)', "".join(file.read_text() for file in files))
     )
     tried = {*ORCHESTRATOR, *AT_START, *BEFORE_EFFECTS, *AFTER_EFFECTS, *IN_FLIGHT}
-    tried |= {*NOT_BEGUN, *SUPERVISOR}
+    tried |= {*NOT_BEGUN, *SUPERVISOR, *WHILE_RESOLVING}
     # Below, in the journal's own tests, in test_adoption_crashes and in test_replicas.
-    elsewhere = {"cancel.after_commit", "journal.rotate", "adopt.mid", "lease.take"}
+    elsewhere = {"cancel.after_commit", "migrate.mid", "journal.rotate", "adopt.mid", "lease.take"}
     assert known - {setting.partition(":")[0] for setting in tried} == elsewhere
 
 
@@ -131,6 +135,40 @@ def test_a_change_in_flight_is_unknown_and_a_person_says_what_became_of_it(
     wait_until(stack.agent_is_gone, "the agent has died at its crash point")
     stack.start_agent()
     _answer_for_two(stack, execution_id, happened=IN_FLIGHT[setting])
+
+
+@pytest.mark.parametrize("setting", WHILE_RESOLVING)
+def test_a_decision_counts_once_or_not_at_all(stack: Stack, setting: str) -> None:
+    stack.start_orchestrator(_kill9(setting))
+    stack.start_agent(_kill9("executing.after_fsync_before_spawn:2"))
+    execution_id = stack.submit(ledger.plan(stack.ledger, *FORWARD))
+    wait_until(stack.agent_is_gone, "the agent has died at its crash point")
+    stack.start_agent()
+    assert stack.wait_for(execution_id)["status"] == "attention_required"
+    words = ("--as", "retry", "--reason", "it has written nothing")
+    again = ("runs", "resolve", execution_id, "two", "--no-probe", *words)
+    assert stack.opsctl(*again).code != 0
+    wait_until(stack.orchestrator_is_gone, "the orchestrator has died at its crash point")
+    stack.start_orchestrator()
+    if not WHILE_RESOLVING[setting]:
+        assert stack.wait_for(execution_id)["status"] == "attention_required"
+        assert stack.opsctl(*again).code == 0
+    assert stack.wait_for(execution_id, *ENDED)["status"] == "completed"
+    assert ledger.lines(stack.ledger) == FORWARD
+
+
+def test_a_store_whose_making_was_interrupted_is_made_at_the_next_start(tmp_path: Path) -> None:
+    fresh = Stack(tmp_path, failpoint("migrate.mid:kill9"))
+    try:
+        first = fresh.opsctl("up", "--data-dir", str(fresh.data), "--detach")
+        assert first.code != 0
+        assert (fresh.data / "store.sqlite").exists()
+        fresh.variables.clear()
+        fresh.up()
+        execution_id = fresh.submit(ledger.plan(fresh.ledger, *FORWARD))
+        assert fresh.wait_for(execution_id)["status"] == "completed"
+    finally:
+        fresh.down()
 
 
 @pytest.mark.parametrize("setting", NOT_BEGUN)

@@ -125,9 +125,12 @@ class Deciding:
             )
             if resolution == "retry" and state.compiled_step(step_id).changes:
                 self._check_resolution(state, step_id, words, now)
+            hit("resolve.before_commit")
             return told
 
-        return await self._engine.command(execution_id, events)
+        state = await self._engine.command(execution_id, events)
+        hit("resolve.after_commit")
+        return state
 
     async def execution_id(self, approval_id: str, tenant: str) -> str:
         """Returns the execution a request belongs to. Raises NotFound, also for other tenants'."""

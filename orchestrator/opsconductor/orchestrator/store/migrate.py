@@ -10,6 +10,7 @@ from sqlalchemy import insert, inspect, text
 
 from opsconductor.orchestrator.store.base import SchemaTooNew
 from opsconductor.orchestrator.store.schema import HEAD, meta
+from opsconductor.rpc.failpoints import hit
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,6 +46,7 @@ def upgrade(connection: Connection, now: datetime) -> None:
         )
     if version < HEAD:
         _run_scripts(connection)
+        hit("migrate.mid")
     if not version:
         first = {INCARNATION: secrets.token_hex(16), CREATE_TIME: now.isoformat()}
         rows = [{"key": key, "value": value} for key, value in first.items()]
