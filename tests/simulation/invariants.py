@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.domain.executions.execution import Attempt, Execution
     from simulation.truth import Effect, Ledger
 
+ACCEPTING = 0.1
+"""Seconds an agent may take to keep the number of a new session."""
+
 
 class Checker(LogChecks):
     """Watches everything; the first violation ends the run."""
@@ -29,6 +32,8 @@ class Checker(LogChecks):
         super().__init__(ledger, now)
         self._orders: dict[tuple[str, str], Ordered] = {}
         self._sessions: dict[tuple[str, str], Spoken] = {}
+        self._former: dict[tuple[str, str], tuple[Spoken, float]] = {}
+        """Sessions that were followed by another, each with when."""
         self.quorum = 0
         """Signatures without which no change may start."""
         self._signatures: dict[tuple[str, str], bool] = {}
@@ -198,7 +203,10 @@ class Checker(LogChecks):
 
     def spoke(self, agent: str, endpoint: str, epoch: int, hello: float) -> None:
         """Takes that an agent was welcomed."""
-        self._sessions[(agent, endpoint)] = Spoken(epoch, {0: hello})
+        key = agent, endpoint
+        if former := self._sessions.get(key):
+            self._former[key] = former, self._now()
+        self._sessions[key] = Spoken(epoch, {0: hello})
 
     def beat(self, agent: str, endpoint: str, number: int) -> None:
         """Takes a heartbeat as it leaves an agent."""
@@ -217,12 +225,18 @@ class Checker(LogChecks):
     def _check_begin(self, agent: str, attempt_id: str) -> None:
         """The record that effects may begin: only in an open session, and only while it is fresh.
 
-        It is written in the same breath as the fence is asked.
+        It is written in the same breath as the fence is asked. A session is over for its agent when
+        the number of the next one is on its disk, a moment after the welcome was heard.
         """
         given = self._orders.get((agent, attempt_id))
         if given is None:
             return
         sessions = {s.epoch: s for (name, _), s in self._sessions.items() if name == agent}
+        sessions |= {
+            session.epoch: session
+            for (name, _), (session, until) in self._former.items()
+            if name == agent and self._now() - until < ACCEPTING
+        }
         newest = [(sessions[e], beat, ttl) for e, beat, ttl in given.orders if e in sessions]
         said = f"{attempt_id} begins on {agent}, ordered in {given.orders}, open: {list(sessions)}"
         self.require("I9", bool(newest), said)

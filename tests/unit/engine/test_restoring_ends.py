@@ -9,6 +9,7 @@ import pytest
 from helpers.backups import Backup, come, confirm, confirm_but, remember
 from helpers.plans import look, restart
 from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.engine.importing import Importing
 from opsconductor.orchestrator.engine.messages import Report
 from opsconductor.rpc import ids
 from opsconductor.rpc.errors import PermissionDenied, StoreRegressed
@@ -134,3 +135,19 @@ async def test_what_runs_of_a_step_whose_turn_has_not_come_is_unknown_without_it
     state = await house.state(run)
     assert state.state == "attention_required"
     assert state.steps["b"].state == "unknown"
+
+
+async def test_a_second_journal_tells_the_end_of_what_the_first_had_as_running(
+    backup: Backup,
+) -> None:
+    house, run = await _forgotten(backup)
+    before = remember(run, "a", "running", effects="possible")
+    await _hand_over(house, before, remember(run, "b", "running", effects="possible"))
+    # A second restore, to here: meanwhile both have ended, which the store has forgotten again.
+    ended = [remember(run, step, "completed", effects="done") for step in "ab"]
+    assert await Importing(house.store, house.engine).take(house.member(), ended) == []
+    state = await house.until(run, lambda state: not state.open)
+    assert state.state == "completed"
+    assert [step.attempt_ids for step in state.steps.values()] == [
+        (item.report.attempt_id,) for item in ended
+    ]

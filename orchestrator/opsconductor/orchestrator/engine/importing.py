@@ -104,8 +104,10 @@ def _events(state: Execution, member: Member, line: Remembered) -> tuple[ev.Even
             return (ev.AttemptStarted(report.attempt_id, report.started_at),)
         return (ev.AttemptFinished(**finished_fields(report)),)
     number = _number(state, member, line)
-    if not number or report.attempt_id in state.recovered:
+    if not number:
         return ()
+    if known := state.recovered.get(report.attempt_id):  # by an earlier restore, perhaps as running
+        return recovered_end(state, report) if known.agent_id == member.agent_id else ()
     return (
         ev.AttemptRecovered(
             attempt_id=report.attempt_id,
