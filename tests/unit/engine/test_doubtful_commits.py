@@ -9,9 +9,14 @@ import pytest
 
 from helpers.engines import House
 from helpers.plans import look, restart
+from opsconductor.orchestrator.domain.executions.place import Grant, ready_steps
 from opsconductor.orchestrator.engine import doubts
+from opsconductor.orchestrator.engine.actor import Change, read
+from opsconductor.orchestrator.engine.granting import Granting, Placed
 from opsconductor.orchestrator.engine.messages import Report
+from opsconductor.orchestrator.engine.waiting import Queue, Waiting
 from opsconductor.orchestrator.store.base import AppendEvents
+from opsconductor.rpc import ids
 from opsconductor.rpc.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -121,3 +126,27 @@ async def test_an_execution_that_was_not_written_holds_nothing(
     monkeypatch.setattr(house.store, "commit", commit)
     other = await house.submit(restart("other", target=WEB))
     await house.live(other, "other")
+
+
+async def test_others_are_woken_for_what_was_in_doubt_only_when_the_store_writes_again(
+    house: House,
+) -> None:
+    # Else each look at a full disk would free, wake, try, fail, be in doubt and be looked at.
+    await house.connect("a1")
+    house.hang_up("a1")
+    run = await house.submit(look("a"))
+    woken: list[str] = []
+    granting = Granting(house.fleet, Waiting(), lambda: woken.append("now"))
+    attempt = ids.attempt_id(run.execution_id, "a", "forward", 1)
+    house.fleet.take("a1", attempt, ())
+    (step,) = ready_steps(run, house.clock())
+    grant = Grant(step, "a1", 1, "")
+    change = Change(await read(house.store, run.execution_id), run)
+    granting.take_back(change, Placed([(grant, attempt)], [], Queue("default")), in_doubt=True)
+    assert house.fleet.knows(attempt)
+    granting.hold(run)
+    assert not house.fleet.knows(attempt)
+    assert woken == []
+    granting.written()
+    granting.written()
+    assert woken == ["now"]

@@ -79,3 +79,7 @@ class Doubts:
         except OpsConductorError as exc:
             LOG.warning("execution %s is looked at again later: %s", execution_id, exc.message)
             self._look_soon(execution_id)
+        except Exception:
+            # What it may have been granted is held until it is known: looking must not end.
+            LOG.exception("execution %s is looked at again later", execution_id)
+            self._look_soon(execution_id)

@@ -81,7 +81,7 @@ class Engine:
         self._trouble = Trouble(LOG)
         self._work = Work()
         self.after_others = self._work.after_others
-        told = (self.went_back, self._granting.settle)
+        told = (self.went_back, self._granting.give_back)
         self._doubts = Doubts(self._work, self._memory, self._go_on, *told)
         self._starts = Starts(store, self, self._memory, self._work, clock)
         self._turns = Turns(
@@ -351,6 +351,7 @@ class Engine:
         mine = state.open and self._moves_now(change.actor)
         if mine:
             self._adopt(change.actor, now)
+            self._granting.written()
         for item in change.recorded:
             if mine and takes_back(state, item.event):
                 self._dispatch.cancel(state)

@@ -43,6 +43,7 @@ class Granting:
         self._free = free
         self._in_doubt: defaultdict[str, dict[str, str]] = defaultdict(dict)
         """By execution, attempts that may have been granted, each with its agent."""
+        self._owed = False
 
     def place(
         self, change: Change, now: datetime, turn: Collection[str] | None, *, allowed: bool
@@ -80,7 +81,8 @@ class Granting:
     def hold(self, state: Execution) -> None:
         """Counts every live attempt of an execution; those that are counted stay counted."""
         live = list(state.live_attempts())
-        self.settle(state.execution_id, {attempt.attempt_id for attempt in live})
+        # Others are not woken yet: while the store refuses to write they would only try as well.
+        self._owed |= self._settle(state.execution_id, {attempt.attempt_id for attempt in live})
         for attempt in live:
             self._take(state, attempt)
         for found in state.recovered.values():
@@ -93,17 +95,22 @@ class Granting:
 
     def let_go(self, state: Execution) -> None:
         """Counts nothing of an execution any more."""
-        self.settle(state.execution_id)
+        self.give_back(state.execution_id)
         held: list[Attempt | ev.AttemptRecovered] = [*state.attempts.values()]
         for attempt in (*held, *state.recovered.values()):
             self._fleet.release(attempt.agent_id, attempt.attempt_id)
         self._waiting.put(state.execution_id)
 
-    def settle(self, execution_id: str, live: Collection[str] = ()) -> None:
-        """Gives back what was granted in doubt, now that it is known what of it is live."""
-        for attempt_id, agent_id in self._in_doubt.pop(execution_id, {}).items():
-            if attempt_id not in live and self._fleet.release(agent_id, attempt_id):
-                self._free()
+    def give_back(self, execution_id: str) -> None:
+        """Gives back what was granted in doubt of an execution that is not moved here."""
+        if self._settle(execution_id):
+            self._free()
+
+    def written(self) -> None:
+        """Wakes those who may wait for what was given back, now that the store writes again."""
+        if self._owed:
+            self._owed = False
+            self._free()
 
     def _grant(self, change: Change, now: datetime, turn: Collection[str] | None) -> None:
         """Grants what is ready; while other executions wait, only steps whose turn it is."""
@@ -128,6 +135,15 @@ class Granting:
         for grant in placement.grants:
             attempt_id = change.grant(grant, now)
             self._fleet.take(grant.agent_id, attempt_id, grant.step.locks)
+
+    def _settle(self, execution_id: str, live: Collection[str] = ()) -> bool:
+        """Gives back what was granted in doubt and is not live; tells whether there was any."""
+        doubtful = self._in_doubt.pop(execution_id, {})
+        back = [
+            attempt_id not in live and self._fleet.release(agent_id, attempt_id)
+            for attempt_id, agent_id in doubtful.items()
+        ]
+        return any(back)
 
     def _release_ended(self, change: Change) -> list[Attempt]:
         """Frees places and locks of attempts that end in this change, so that it can use them."""
