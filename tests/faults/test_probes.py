@@ -76,13 +76,16 @@ def test_the_probe_shows_what_the_lost_change_did(
     assert stack.wait_for(execution_id)["status"] == "completed"
 
 
-def test_who_decides_without_a_reachable_agent_is_told_that_no_answer_came(
+def test_an_agent_that_is_kept_out_cannot_be_asked_and_a_person_decides_all_the_same(
     stack: Stack, tmp_path: Path
 ) -> None:
     stack.up()
     execution_id = _lost_restart(stack, tmp_path)
+    asked = stack.opsctl("runs", "probe", execution_id, "web")
+    assert asked.code == 4
+    assert "on whose own host the step ran, is kept out: JOURNAL_LOST" in asked.err
     words = ("--as", "failed", "--reason", "nobody can look")
-    resolved = stack.opsctl("runs", "resolve", execution_id, "web", *words, seconds=90)
+    resolved = stack.opsctl("runs", "resolve", execution_id, "web", *words)
     assert resolved.code == 0, resolved.err
-    assert "no answer yet" in resolved.out
+    assert "the probe could not be started: agent local" in resolved.out
     assert stack.wait_for(execution_id)["status"] == "failed"

@@ -97,6 +97,11 @@ class Script:
     decided: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
 
+    def known(self, execution_id: str) -> executions.Execution | None:
+        """Returns an execution by its id."""
+        found = [self.execution, self.probe]
+        return next((item for item in found if item and item.execution_id == execution_id), None)
+
     def document(self) -> dict[str, Any]:
         """Returns the plan that was submitted last."""
         value: dict[str, Any] = json.loads(self.submitted[-1].plan.document)
@@ -222,9 +227,9 @@ class _Executions(Answers, execution_service_pb2_grpc.ExecutionServiceServicer):
 
     def Get(self, request: Any, context: grpc.ServicerContext) -> executions.GetResponse:
         self.called(request, context)
-        if request.execution_id != self.script.execution.execution_id:
-            abort(context, NotFound(f"there is no execution {request.execution_id}"))
-        return executions.GetResponse(execution=self.script.execution)
+        if found := self.script.known(request.execution_id):
+            return executions.GetResponse(execution=found)
+        return abort(context, NotFound(f"there is no execution {request.execution_id}"))
 
     def List(self, request: Any, context: grpc.ServicerContext) -> executions.ListResponse:
         self.called(request, context)
@@ -263,7 +268,7 @@ class _Executions(Answers, execution_service_pb2_grpc.ExecutionServiceServicer):
 
     def Cancel(self, request: Any, context: grpc.ServicerContext) -> executions.CancelResponse:
         self.called(request, context)
-        return executions.CancelResponse(execution=self.script.execution)
+        return executions.CancelResponse(execution=self.script.known(request.execution_id))
 
     def Pause(self, request: Any, context: grpc.ServicerContext) -> executions.PauseResponse:
         self.called(request, context)

@@ -61,7 +61,7 @@ def test_resolving_shows_what_the_probe_of_the_tool_says(opsctl: Opsctl, script:
     assert "4711" in shown.stdout
     assert shown.stdout.index("4711") < shown.stdout.index("as failed:")
     (asked,) = [call for call in script.calls if isinstance(call, executions.ProbeRequest)]
-    assert (asked.execution_id, asked.step_id, asked.wait) == (EXECUTION, "one", True)
+    assert (asked.execution_id, asked.step_id) == (EXECUTION, "one")
 
 
 @pytest.mark.parametrize("words", [("--no-probe",), ("-o", "json")])
@@ -83,7 +83,6 @@ def test_a_tool_without_a_probe_is_resolved_as_ever(opsctl: Opsctl, script: Scri
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        (executions.EXECUTION_STATE_QUEUED, "no answer yet: 'opsctl runs get exec_probe'"),
         (executions.EXECUTION_STATE_FAILED, "failed: no such service"),
         (executions.EXECUTION_STATE_APPROVAL_REQUIRED, "approval_required"),
     ],
@@ -98,6 +97,27 @@ def test_a_probe_without_an_answer_says_so_and_the_decision_stands(
     assert shown.exit_code == 0
     assert words in shown.stdout
     assert isinstance(script.calls[-1], executions.ResolveUnknownRequest)
+
+
+def test_a_probe_nobody_waits_for_any_more_is_cancelled(
+    opsctl: Opsctl, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsconductor.cli.resolving._PATIENCE_SECONDS", 0)
+    with_a_probe(script).state = executions.EXECUTION_STATE_QUEUED
+    shown = opsctl(*RESOLVE)
+    assert shown.exit_code == 0
+    assert "no answer came within 0 s, and it was cancelled" in shown.stdout
+    (cancelled,) = [call for call in script.calls if isinstance(call, executions.CancelRequest)]
+    assert cancelled.execution_id == "exec_probe"
+    assert isinstance(script.calls[-1], executions.ResolveUnknownRequest)
+
+
+def test_an_answer_that_cannot_be_read_names_the_run(opsctl: Opsctl, script: Script) -> None:
+    with_a_probe(script)
+    del script.tools[1]
+    shown = opsctl(*RESOLVE)
+    assert shown.exit_code == 0
+    assert "the answer of the probe exec_probe could not be read" in shown.stdout
 
 
 def test_a_probe_that_cannot_be_started_keeps_nobody_from_deciding(
@@ -119,6 +139,7 @@ def test_a_probe_can_be_looked_at_before_anything_is_decided(
     opsctl: Opsctl, script: Script
 ) -> None:
     with_a_probe(script)
+    script.happened((executions.EXECUTION_STATE_COMPLETED, 0), kind="execution_finished")
     shown = opsctl("runs", "probe", EXECUTION, "one")
     assert shown.exit_code == 0, shown.stderr
     assert "4711" in shown.stdout

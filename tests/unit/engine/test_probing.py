@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.plans import registry, restart, write
+from opsconductor.orchestrator.engine.fleet import Fleet
 from opsconductor.orchestrator.engine.planning import Planner
 from opsconductor.orchestrator.engine.probing import Probing
 from opsconductor.orchestrator.engine.submission import Submission, Submissions
+from opsconductor.orchestrator.store.base import PutAsset
+from opsconductor.rpc import canonical
 from opsconductor.rpc.errors import InvalidTransition, NoAgent, NoProbe, NotFound, UnknownTool
 from opsconductor.tool_registry.model import Probe
 from opsconductor.tool_registry.registry import Registry
@@ -98,6 +101,24 @@ async def test_a_tool_without_a_usable_probe_says_so(
     run = await unknown(house, restart("a", target=WEB))
     with pytest.raises(error, match=words):
         await probing(house, tools).probe(run, "a", ASKED)
+
+
+async def test_an_agent_that_is_kept_out_or_gone_is_not_waited_for(house: House) -> None:
+    run = await unknown(house, write("a"))
+    house.member().quarantined = "RETIRED: its host burnt"
+    with pytest.raises(NoAgent, match=r"agent a1, on whose own host .* is kept out: RETIRED"):
+        await probing(house).probe(run, "a", ASKED)
+    house.fleet = Fleet()
+    with pytest.raises(NoAgent, match="agent a1, on whose own host the step ran, is not known"):
+        await probing(house).probe(run, "a", ASKED)
+
+
+async def test_another_host_of_the_same_name_is_not_asked(house: House) -> None:
+    run = await unknown(house, restart("a"))
+    asset = canonical.dumps({"name": "web-01", "address": "10.9.9.9", "connection": "ssh"})
+    await house.store.commit(PutAsset("default", "web-01", "linux_server", "", asset))
+    with pytest.raises(NoProbe, match="web-01 is not what it was when the step ran"):
+        await probing(house).probe(run, "a", ASKED)
 
 
 async def test_only_an_unknown_step_is_probed(house: House) -> None:

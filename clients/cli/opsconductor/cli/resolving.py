@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opsconductor.cli import formats
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from opsconductor.v1.execution_service_pb2 import Attempt, Execution, StepStatus
 
 _LINES = 10
-_PATIENCE = timedelta(seconds=10)
+_PATIENCE_SECONDS = 10
 """How long a decision waits for what a probe answers."""
+_PAUSE_SECONDS = 0.2
+_MOVING = ("pending", "queued", "running")
 
 _CONSEQUENCES = {
     "completed": "it counts as done; the plan goes on",
@@ -73,44 +75,53 @@ def show_consequence(terminal: Terminal, outcome: str) -> None:
 
 def show_probe(
     terminal: Terminal, client: SyncClient, execution: Execution, step: StepStatus
-) -> Execution | None:
-    """Starts the run that reads what a step did, and writes what it answers.
+) -> None:
+    """Writes what the probe of a step answers, where its tool declares one.
 
-    Returns:
-        That run; None where the step's tool declares no probe.
-
-    Raises:
-        OpsConductorError: It could not be started.
+    Whether it can does not matter to who decides: nothing of it is an error here.
     """
-    probe = client.get_tool(step.tool).probe
-    if not probe:
-        return None
-    terminal.note(f"{probe} is asked what became of it …")
-    run = client.probe(execution.execution_id, step.step_id, wait=True, timeout=_PATIENCE)
-    terminal.say(f"{probe} says ({run.execution_id}):", style="bold")
-    orders = {
-        each.step_id: column_order(client.get_tool(each.tool).definition) for each in run.steps
-    }
-    show_answers(terminal, client, run, orders)
-    status = status_of(run)
-    if status in ("queued", "running"):
-        terminal.say(
-            f"  no answer yet: 'opsctl runs get {run.execution_id}' shows it when it is there"
-        )
-    elif status != "completed":
-        terminal.say(f"  {status}: {run.error_message}")
-        show_next(terminal, run)
+    run = None
+    try:
+        probe = client.get_tool(step.tool).probe
+        if not probe:
+            return
+        terminal.note(f"{probe} is asked what became of it …")
+        run = client.probe(execution.execution_id, step.step_id)
+        terminal.say(f"{probe} says ({run.execution_id}):", style="bold")
+        _show_answer(terminal, client, _answered(client, run))
+    except OpsConductorError as error:
+        began = f"the answer of the probe {run.execution_id} could not be read" if run else ""
+        terminal.say(f"  {began or 'the probe could not be started'}: {error.message}")
+    except KeyboardInterrupt:
+        terminal.note(f"\nnothing was decided{f'; {run.execution_id} goes on' if run else ''}")
+        raise
+
+
+def _answered(client: SyncClient, run: Execution) -> Execution:
+    """Returns a run at its end; as it stands after a while, and cancelled, where none came."""
+    patience = time.monotonic() + _PATIENCE_SECONDS
+    while status_of(run) in _MOVING:
+        if time.monotonic() > patience:
+            return client.cancel(run.execution_id, reason="nobody waits for its answer any more")
+        time.sleep(_PAUSE_SECONDS)
+        run = client.get(run.execution_id)
     return run
 
 
-def show_probe_if_any(
-    terminal: Terminal, client: SyncClient, execution: Execution, step: StepStatus
-) -> None:
-    """Writes what the probe of a step answers; a decision does not depend on whether it can."""
-    try:
-        show_probe(terminal, client, execution, step)
-    except OpsConductorError as error:
-        terminal.say(f"the probe could not be started: {error.message}")
+def _show_answer(terminal: Terminal, client: SyncClient, run: Execution) -> None:
+    status = status_of(run)
+    if status in {*_MOVING, "cancelling", "cancelled"}:
+        terminal.say(f"  no answer came within {_PATIENCE_SECONDS} s, and it was cancelled")
+        return
+    show_answers(
+        terminal,
+        client,
+        run,
+        {each.step_id: column_order(client.get_tool(each.tool).definition) for each in run.steps},
+    )
+    if status != "completed":
+        terminal.say(f"  {status}: {run.error_message}")
+        show_next(terminal, run)
 
 
 def _attempt(attempt: Attempt) -> list[tuple[str, str]]:

@@ -83,13 +83,15 @@ def run(
         )
         if wait:
             raw = raw_output or output is not options.Format.table
-            execution = _wait(session, client, context, execution, yes=yes, raw=raw, output=output)
+            execution = wait_for_end(
+                session, client, context, execution, yes=yes, raw=raw, output=output
+            )
         elif yes:
             _approve_in_background(session, client, context, execution)
-    _report(session, execution, wait=wait, output=output)
+    report(session, execution, wait=wait, output=output)
 
 
-def _wait(
+def wait_for_end(
     session: Session,
     client: SyncClient,
     context: Context,
@@ -212,10 +214,10 @@ def _command_again(request_id: str) -> str:
 def _follow(
     session: Session, client: SyncClient, execution: Execution, view: View, approver: Approver
 ) -> Execution:
-    from opsconductor.cli.waiting import wait_for_end
+    from opsconductor.cli import waiting
 
     try:
-        return wait_for_end(client, execution.execution_id, view, approver)
+        return waiting.wait_for_end(client, execution.execution_id, view, approver)
     except KeyboardInterrupt:
         view.close()
         detached(session, execution.execution_id)
@@ -266,7 +268,8 @@ def _approve_in_background(
     approver.settle(current.pending_approval_ids, SilentView())
 
 
-def _report(session: Session, execution: Execution, *, wait: bool, output: options.Format) -> None:
+def report(session: Session, execution: Execution, *, wait: bool, output: options.Format) -> None:
+    """Writes how an execution ended, or how to watch it, and exits with the code that says so."""
     from opsconductor.cli.execution_view import (
         show_end,
         show_next,

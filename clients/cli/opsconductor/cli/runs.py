@@ -186,22 +186,21 @@ def probe(
 ) -> None:
     """Look at what became of a step whose outcome is unknown, the way its tool declares.
 
-    Starts a run of its own that only reads; 'runs resolve' does the same before you decide.
+    Starts a run of its own that only reads, and decides nothing; it is shown as 'opsctl run' shows
+    one, with the same exit codes. 'runs resolve' asks it as well.
     """
-    from opsconductor.cli import exit_codes
-    from opsconductor.cli.execution_view import status_of
-    from opsconductor.cli.resolving import show_probe, unknown_step
+    from opsconductor.cli.resolving import unknown_step
+    from opsconductor.cli.run import report, wait_for_end
 
     session = session_of(ctx)
+    context = session.context()
     with session.client() as client:
         execution = client.get(execution_id)
-        unknown = unknown_step(execution, step)
-        if output is options.Format.table:
-            run = show_probe(session.terminal, client, execution, unknown)
-        if output is not options.Format.table or run is None:
-            run = client.probe(execution.execution_id, step, wait=True)
-            _data(session, run, output)
-    raise typer.Exit(exit_codes.of_status(status_of(run)))
+        unknown_step(execution, step)
+        run = client.probe(execution.execution_id, step)
+        raw = output is not options.Format.table
+        run = wait_for_end(session, client, context, run, yes=False, raw=raw, output=output)
+    report(session, run, wait=True, output=output)
 
 
 @app.command("resolve")
@@ -228,7 +227,7 @@ def resolve(
     """
     from opsconductor.cli.resolving import (
         show_consequence,
-        show_probe_if_any,
+        show_probe,
         show_unknown,
         unknown_step,
     )
@@ -242,7 +241,7 @@ def resolve(
         if output is options.Format.table:
             show_unknown(session.terminal, client, execution, unknown)
             if probe:
-                show_probe_if_any(session.terminal, client, execution, unknown)
+                show_probe(session.terminal, client, execution, unknown)
             show_consequence(session.terminal, outcome.value)
             asks = session.terminal.interactive and not yes
             if asks and not session.terminal.confirm(f"\nDecide this as {outcome.value}?"):

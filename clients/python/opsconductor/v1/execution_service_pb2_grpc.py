@@ -169,7 +169,8 @@ class ExecutionServiceServicer(object):
     def Probe(self, request, context):
         """Reads what became of a step whose outcome is unknown, the way its tool declares: starts a run of its
         own that only reads, on the step's target. It decides nothing. Fails with NO_PROBE where the tool
-        declares none, and with INVALID_TRANSITION where the outcome is not unknown.
+        declares none or the target is another one by now, with NO_AGENT where only an agent that is kept out
+        could tell, and with INVALID_TRANSITION where the outcome is not unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -342,7 +342,8 @@ class ExecutionServiceStub(typing.Generic[_ExecutionServiceSubmitType, _Executio
     Probe: _ExecutionServiceProbeType
     """Reads what became of a step whose outcome is unknown, the way its tool declares: starts a run of its
     own that only reads, on the step's target. It decides nothing. Fails with NO_PROBE where the tool
-    declares none, and with INVALID_TRANSITION where the outcome is not unknown.
+    declares none or the target is another one by now, with NO_AGENT where only an agent that is kept out
+    could tell, and with INVALID_TRANSITION where the outcome is not unknown.
     """
 
     ResolveUnknown: _ExecutionServiceResolveUnknownType
@@ -490,7 +491,8 @@ class ExecutionServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[opsconductor.v1.execution_service_pb2.ProbeResponse, collections.abc.Awaitable[opsconductor.v1.execution_service_pb2.ProbeResponse]]:
         """Reads what became of a step whose outcome is unknown, the way its tool declares: starts a run of its
         own that only reads, on the step's target. It decides nothing. Fails with NO_PROBE where the tool
-        declares none, and with INVALID_TRANSITION where the outcome is not unknown.
+        declares none or the target is another one by now, with NO_AGENT where only an agent that is kept out
+        could tell, and with INVALID_TRANSITION where the outcome is not unknown.
         """
 
     @abc.abstractmethod

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.plans.plan import NAME_LABEL
 from opsconductor.orchestrator.domain.plans.references import is_left_out
+from opsconductor.tool_registry import expressions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from opsconductor.tool_registry.model import Probe, Tool
 
 STEP_ID = "probe"
+_PLACE = ("address", "port", "connection", "segment")
 
 
 def probe_plan(
@@ -31,29 +33,36 @@ def probe_plan(
         reader: The tool the probe names.
         body: The body of the step that is asked about.
         inputs: Its inputs, late ones resolved. They are the plan's, so they stay data.
-        agent_name: Who carried it out; asked again where the answer depends on that.
+        agent_name: Who carried it out; asked again where the step ran on an agent's own host.
     """
-    target = body["target"] or {}
-    step: dict[str, Any] = {
-        "id": STEP_ID,
-        "tool": reader.name,
-        "inputs": {
-            name: value
-            for name, value in probe.inputs.items()
-            if not is_left_out(value, tool, inputs)
-        },
+    wanted = {
+        name: value for name, value in probe.inputs.items() if not is_left_out(value, tool, inputs)
     }
-    if target and (reader.requires_target or reader.target_type != "none"):
-        step["target"] = target["name"]
+    named = {path[0] for root, path in expressions.references(wanted) if root == "inputs"}
+    step: dict[str, Any] = {"id": STEP_ID, "tool": reader.name, "inputs": wanted}
+    if body["target"] and (reader.requires_target or reader.target_type != "none"):
+        step["target"] = body["target"]["name"]
     if body["segment"]:
         step["segment"] = body["segment"]
-    if agent_name and _on_agent_host(body):
+    if ran_on_agent_host(body):
         step["agent"] = {"labels": {NAME_LABEL: agent_name}}
     elif body["agent_labels"]:
         step["agent"] = {"labels": dict(body["agent_labels"])}
-    return {"run": "immediate", "inputs": dict(inputs), "steps": [step]}
+    given = {name: value for name, value in inputs.items() if name in named}
+    return {"run": "immediate", "inputs": given, "steps": [step]}
 
 
-def _on_agent_host(body: Mapping[str, Any]) -> bool:
+def ran_on_agent_host(body: Mapping[str, Any]) -> bool:
+    """Tells whether a step ran on the host of its agent, so that another's tells nothing of it."""
     target = body["target"]
-    return target is None or target["connection"] == "local"
+    here = target is None or target["connection"] == "local"
+    return body["method"] == "local-command" or (body["method"] == "command" and here)
+
+
+def moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Returns in what a target differs from what it was, in words; empty where it is the same."""
+    return ", ".join(
+        f"{key} was {before[key] or 'none'} and is {now[key] or 'none'}"
+        for key in _PLACE
+        if before[key] != now[key]
+    )
