@@ -231,14 +231,21 @@ class Checker(LogChecks):
         given = self._orders.get((agent, attempt_id))
         if given is None:
             return
-        sessions = {s.epoch: s for (name, _), s in self._sessions.items() if name == agent}
-        sessions |= {
-            session.epoch: session
+        sessions = [s for (name, _), s in self._sessions.items() if name == agent]
+        sessions += [
+            session
             for (name, _), (session, until) in self._former.items()
             if name == agent and self._now() - until < ACCEPTING
-        }
-        newest = [(sessions[e], beat, ttl) for e, beat, ttl in given.orders if e in sessions]
-        said = f"{attempt_id} begins on {agent}, ordered in {given.orders}, open: {list(sessions)}"
+        ]
+        # After a restore a number comes a second time: the session of the two that is alive counts.
+        newest = [
+            (session, beat, ttl)
+            for epoch, beat, ttl in given.orders
+            for session in sessions
+            if session.epoch == epoch
+        ]
+        epochs = [session.epoch for session in sessions]
+        said = f"{attempt_id} begins on {agent}, ordered in {given.orders}, open: {epochs}"
         self.require("I9", bool(newest), said)
         if not newest:
             return
