@@ -113,6 +113,29 @@ async def test_a_report_that_is_not_written_is_not_acknowledged_and_counts_later
     assert house.member().attempts == {(await house.live(run, "b")).attempt_id}
 
 
+async def test_a_lock_that_is_freed_while_who_waits_for_it_is_being_written_is_taken(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await house.submit(restart("first", target="10.0.0.9"))
+    attempt = await house.live(run, "first")
+    commit, written, go = house.store.commit, asyncio.Event(), asyncio.Event()
+
+    async def slow(*operations: Any) -> list[Any]:
+        monkeypatch.setattr(house.store, "commit", commit)
+        written.set()
+        await go.wait()
+        return await commit(*operations)
+
+    monkeypatch.setattr(house.store, "commit", slow)
+    asking = asyncio.create_task(house.submit(restart("other", target="10.0.0.9")))
+    await written.wait()
+    await house.agents.report(house.member(), Report(attempt.attempt_id, "completed", "done"))
+    for _ in range(20):  # rounds of the loop in which turns are given
+        await asyncio.sleep(0)
+    go.set()
+    await house.live(await asking, "other")
+
+
 async def test_a_caller_who_hangs_up_does_not_leave_memory_behind_the_store(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -316,7 +316,7 @@ class Engine:
             self._dispatch.send(tried.state, tried.state.attempts[attempt_id])
         self._act(tried, now)
         # Only now: before the commit nobody who gives out turns would find it.
-        if turn is None and self.waiting.passed_over(tried.state.execution_id):
+        if turn is None and self.waiting.asks_again(tried.state.execution_id):
             self._wake_placement.set()
         if not allowed and tried.state.execution_id in self._memory.moving:
             self._work.start(self.advance(tried.state.execution_id))  # it is ours only now

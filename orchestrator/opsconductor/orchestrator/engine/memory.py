@@ -62,6 +62,10 @@ class Memory:
         rows = [await self._store.attempts_open_for(member.agent_id) for member in members]
         return {row.execution_id for found in rows for row in found} & self.resting.keys()
 
+    def knows(self, execution_id: str) -> bool:
+        """Tells whether this orchestrator moves an execution."""
+        return execution_id in self.moving or execution_id in self.resting
+
     async def moved(self, execution_id: str) -> Actor | None:
         """Returns an execution if this orchestrator moves it."""
         if actor := self.moving.get(execution_id):

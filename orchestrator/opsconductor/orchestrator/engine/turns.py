@@ -69,6 +69,9 @@ class Turns:
             await self._room.wait()
             self._room.clear()
             turns = self._waiting.next_turns(self._fleet, self._clock())
+            for execution_id in turns:
+                if not self._memory.knows(execution_id):  # its first commit is under way
+                    self._waiting.call(execution_id)
             # Together: what is granted at one time is written at one time.
             await asyncio.gather(
                 *(self._engine.advance(name, steps) for name, steps in turns.items())

@@ -61,6 +61,8 @@ class Waiting:
 
     def __init__(self) -> None:
         self._queues: dict[str, Queue] = {}
+        self._called: set[str] = set()
+        """Executions whose turn came while they were being written for the first time."""
         self._steps: Counter[str] = Counter()
         self._targets: Counter[tuple[str, str]] = Counter()
         self._demands: dict[tuple[str, tuple[object, ...]], Waited] = {}
@@ -74,9 +76,16 @@ class Waiting:
         """Tells whether anything of other executions waits."""
         return len(self._queues) > (execution_id in self._queues)
 
-    def passed_over(self, execution_id: str) -> bool:
-        """Tells whether a step of an execution waits only because others come first."""
-        return self.of(execution_id).passed_over
+    def call(self, execution_id: str) -> None:
+        """Notes that it is the turn of an execution nobody can move yet."""
+        self._called.add(execution_id)
+
+    def asks_again(self, execution_id: str) -> bool:
+        """Tells whether turns are to be given again once an execution is written.
+
+        It waits only because others come first, or its turn came meanwhile.
+        """
+        return self.of(execution_id).passed_over or execution_id in self._called
 
     def steps_of(self, tenant: str) -> int:
         """Returns how many steps of a tenant wait."""
@@ -105,6 +114,7 @@ class Waiting:
 
     def put(self, execution_id: str, queue: Queue = _NOTHING) -> None:
         """Replaces what waits of an execution; by nothing, if nothing is given."""
+        self._called.discard(execution_id)
         if before := self._queues.pop(execution_id, None):
             self._steps[before.tenant] -= len(before.steps)
             self._count(before, -1)
