@@ -14,6 +14,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from interrupts import HeldBack
+
 _NAMESPACES = Path("/run/netns")
 _OURS = re.compile(r"opsc-(\d+)-\w+")
 
@@ -61,14 +63,15 @@ class Networks:
         host, _, port = server.rpartition(":")
         near = f"{self._net(segment)}.1"
         program = str(Path(__file__).parent / "forwarder.py")
-        forwarder = subprocess.Popen(
-            [sys.executable, program, near, host, port, str(owner)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._forwarders.append(forwarder)
+        with HeldBack():
+            forwarder = subprocess.Popen(
+                [sys.executable, program, near, host, port, str(owner)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            self._forwarders.append(forwarder)
         if forwarder.stdout is None:
             raise RuntimeError("the forwarder has no output")
         with forwarder.stdout:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from interrupts import HeldBack
 from opsconductor.rpc import sshsig
 
 PORT = 2222
@@ -132,7 +133,7 @@ class SshHost:
             )
         )
         webctl.chmod(0o755)
-        with (self.folder / "ssh.log").open("wb") as log:
+        with (self.folder / "ssh.log").open("wb") as log, HeldBack():
             self._process = subprocess.Popen(
                 [*inside, *self._server()],
                 stdin=subprocess.DEVNULL,

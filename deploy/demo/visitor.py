@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interrupts import HeldBack
 from opsconductor.client.context import Context
 from opsconductor.client.result import execution_result
 from opsconductor.client.sync_client import SyncClient
@@ -68,22 +69,25 @@ class Visitor:
 
     def program(self, words: Sequence[str | Path]) -> tuple[int, str]:
         """Runs a program to its end; returns its exit code and all it wrote."""
-        with subprocess.Popen(
-            [str(word) for word in words],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process:
-            try:
-                output, _ = process.communicate()
-            except KeyboardInterrupt:
-                # Ended politely, it takes down what it had begun to start.
-                process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.communicate(timeout=_STOP_SECONDS)
-                raise
+        with HeldBack() as interrupts:
+            process = subprocess.Popen(
+                [str(word) for word in words],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            with process:
+                try:
+                    interrupts.let_through()
+                    output, _ = process.communicate()
+                except KeyboardInterrupt:
+                    # Ended politely, it takes down what it had begun to start.
+                    process.terminate()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.communicate(timeout=_STOP_SECONDS)
+                    raise
         return process.returncode, output.decode(errors="replace")
 
     def must(self, *words: str | Path) -> None:

@@ -64,3 +64,35 @@ def test_ctrl_c_in_a_scene_takes_everything_down(tmp_path: Path, scene: int) -> 
     assert list(tmp_path.glob("opsconductor-demo-*")) == []
     names = [name.name for name in NAMESPACES.glob(f"opsc-{process.pid}-*")]
     assert names == []
+
+
+START = """
+import os, signal, subprocess
+from interrupts import HeldBack
+with HeldBack() as interrupts:
+    os.kill(os.getpid(), signal.SIGINT)
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        interrupts.let_through()
+    except KeyboardInterrupt:
+        process.kill()
+        print("ended", process.wait())
+try:
+    with HeldBack():
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("to its end")
+except KeyboardInterrupt:
+    print("then heard")
+"""
+
+
+def test_an_interrupt_while_a_program_is_started_is_heard_when_it_can_be_ended() -> None:
+    done = subprocess.run(
+        ["env", "--default-signal=INT", sys.executable, "-c", START],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "deploy" / "demo")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["ended -9", "to its end", "then heard"]
