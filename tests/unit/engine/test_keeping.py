@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helpers.engines import House
 from helpers.plans import look, restart
 from opsconductor.orchestrator.engine.messages import Report
+from opsconductor.orchestrator.store.base import ChangeAgent
 from opsconductor.rpc.errors import DuplicateAgent, NotFound, PermissionDenied
 
 if TYPE_CHECKING:
@@ -162,3 +164,25 @@ async def test_an_order_that_kills_its_agent_before_it_is_noted_is_taken_back(
     assert again.steps == ["a"]
     last = await house.connect("a1", instance_id="p2")
     assert (last.steps, last.cancelled) == ([], [attempt.attempt_id])
+
+
+@pytest.mark.parametrize("undo", [True, False])
+async def test_a_drain_or_its_end_is_not_lost_to_a_session_that_opens_meanwhile(
+    house: House, monkeypatch: pytest.MonkeyPatch, undo: bool
+) -> None:
+    await house.agents.drain("a1", undo=not undo)
+    commit, opened = house.store.commit, asyncio.Event()
+
+    async def told_late(*operations: Any) -> Any:
+        if any(isinstance(operation, ChangeAgent) for operation in operations):
+            await opened.wait()  # both are written together, and the session hears of it first
+        return await commit(*operations)
+
+    monkeypatch.setattr(house.store, "commit", told_late)
+    asked = asyncio.create_task(house.agents.drain("a1", undo=undo))
+    await asyncio.sleep(0)
+    await house.connect("a1")
+    opened.set()
+    member = await asked
+    assert member.draining is not undo
+    assert member.session is not None

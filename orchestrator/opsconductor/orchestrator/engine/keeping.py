@@ -39,7 +39,8 @@ class Keeping:
     async def drain(self, member: Member, *, undo: bool) -> None:
         """Stops or resumes new work for an agent."""
         member.draining = not undo
-        await self._write(member, draining=member.draining)
+        await self._write(member, draining=not undo)
+        member.draining = not undo  # a session that opened meanwhile may have read what was before
 
     async def quarantine(self, member: Member, reason: str, *, journal_id: str = "") -> None:
         """Keeps an agent out: its session ends, and it gets no other before it is released.
