@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from opsconductor.tool_registry import checked
 from opsconductor.tool_registry import registry as registries
 from opsconductor.tool_registry.registry import Registry, ToolDefinitionInvalid
 from opsconductor.tool_registry.scaffold import scaffold
@@ -78,3 +79,17 @@ def test_caches_of_earlier_code_do_not_pile_up(tools: Path) -> None:
         (folder / f"tools-{number}.json").write_text("{}")
     Registry.load([tools])
     assert len(list(folder.glob("tools-*.json"))) == 4
+
+
+def test_what_another_process_compiles_or_removes_meanwhile_is_no_error(
+    tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tools.parent / "package"
+    (package / "__pycache__").mkdir(parents=True)
+    (package / "rules.py").write_text("")
+    (package / "__pycache__" / "rules.pyc.1401").symlink_to(package / "gone")
+    monkeypatch.setattr(checked, "_PACKAGE", package)
+    cache = tools.parent / "cache" / "opsconductor"
+    cache.mkdir(parents=True)
+    (cache / "tools-0.json").symlink_to(cache / "gone")
+    assert Registry.load([tools]).get("my_tool").name == "my_tool"

@@ -64,9 +64,16 @@ def _own(file: Path) -> bytes:
 
 def _forget_old(folder: Path) -> None:
     """Removes what earlier states of the code left, but for the newest few."""
-    found = sorted(folder.glob("tools-*.json"), key=lambda file: file.stat().st_mtime)
+    found = sorted(folder.glob("tools-*.json"), key=_age)
     for file in found[:-_KEPT]:
         file.unlink(missing_ok=True)
+
+
+def _age(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:  # another process has just removed it
+        return 0.0
 
 
 def _cache_folder() -> Path:
@@ -78,7 +85,7 @@ def _code() -> str:
     """Returns a digest of the state of everything that checks."""
     state = hashlib.sha256()
     for file in sorted(_PACKAGE.rglob("*.*")):
-        if file.suffix == ".pyc":
+        if "__pycache__" in file.parts:  # others compile there at this moment
             continue
         status = file.stat()
         state.update(
