@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from opsconductor.orchestrator.domain.executions.states import StepState
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.domain.plans.probe import moved, probe_plan, ran_on_agent_host
 from opsconductor.orchestrator.domain.plans.targets import resolve_target
-from opsconductor.rpc.errors import InvalidTransition, NoAgent, NoProbe, NotFound
+from opsconductor.rpc.errors import NoAgent, NoProbe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,13 +42,7 @@ class Probing:
             NoAgent: Only an agent that will not answer could tell.
             PlanInvalid, QueueFull, StoreUnavailable: See Submissions.submit.
         """
-        record = state.steps.get(step_id)
-        if record is None:
-            raise NotFound(f"execution {state.execution_id} has no step {step_id}")
-        if record.state is not StepState.UNKNOWN:
-            raise InvalidTransition(
-                f"step {step_id} is {record.state}, not unknown: there is nothing to probe"
-            )
+        record = commands.unknown_step(state, step_id)
         body = state.compiled_step(step_id).body
         tool = self._planner.registry.get(body["tool"])
         if tool.probe is None:

@@ -24,7 +24,11 @@ from opsconductor.rpc.errors import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from opsconductor.orchestrator.domain.executions.execution import Approval, Execution
+    from opsconductor.orchestrator.domain.executions.execution import (
+        Approval,
+        Execution,
+        StepRecord,
+    )
 
 Events = tuple[ev.Event, ...]
 
@@ -92,6 +96,16 @@ def rollback(state: Execution, person: str, reason: str) -> Events:
     return (*given_up, ev.RollbackStarted(asked, person, order))
 
 
+def unknown_step(state: Execution, step_id: str) -> StepRecord:
+    """Returns a step whose outcome is unknown. Raises NotFound, InvalidTransition for another."""
+    record = state.steps.get(step_id)
+    if record is None:
+        raise NotFound(f"execution {state.execution_id} has no step {step_id}")
+    if record.state is not StepState.UNKNOWN:
+        raise InvalidTransition(f"step {step_id} is {record.state}, not unknown")
+    return record
+
+
 def resolve_unknown(
     state: Execution,
     step_id: str,
@@ -103,13 +117,9 @@ def resolve_unknown(
     signature: str = "",
 ) -> Events:
     """Returns the events of a person's decision about an unknown outcome."""
-    record = state.steps.get(step_id)
-    if record is None:
-        raise NotFound(f"execution {state.execution_id} has no step {step_id}")
     if not reason:
         raise InvalidArgument("a reason is required: it is the evidence of why this was decided")
-    if record.state is not StepState.UNKNOWN:
-        raise InvalidTransition(f"step {step_id} is {record.state}, not unknown")
+    record = unknown_step(state, step_id)
     if not state.open:
         raise InvalidTransition(f"the execution is {state.state}: it cannot go on")
     return (
