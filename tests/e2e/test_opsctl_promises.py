@@ -23,6 +23,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield made
 
 
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Stack]:
+    """A stack for tests that add agents, which would change where the plans of others may run."""
+    with running(tmp_path / "own") as made:
+        yield made
+
+
 def command(step_id: str, *argv: str, **fields: Any) -> dict[str, Any]:
     step = {"id": step_id, "tool": "run_command", "inputs": {"argv": list(argv)}, "undo": "none"}
     return {**step, **fields}
@@ -210,13 +217,13 @@ def test_an_edited_plan_is_asked_for_again_and_runs_as_edited(stack: Stack, tmp_
     assert ledger.lines(file) == ["two"]
 
 
-def test_two_agents_in_two_segments_get_their_own_steps(stack: Stack, tmp_path: Path) -> None:
+def test_two_agents_in_two_segments_get_their_own_steps(own_stack: Stack) -> None:
     for name in ("east", "west"):
-        stack.join(f"{name}-1", name)
+        own_stack.join(f"{name}-1", name)
     steps = [command(name, "uname", segment=name) for name in ("east", "west")]
-    code, result = run(stack, plan(*steps))
+    code, result = run(own_stack, plan(*steps))
     assert code == 0
-    with stack.client() as client:
+    with own_stack.client() as client:
         done = client.get(result["execution_id"])
     reasons = [step.attempts[0].routing_reason for step in done.steps]
     assert ["east-1" in reasons[0], "west-1" in reasons[1]] == [True, True]
@@ -233,14 +240,14 @@ def test_a_drained_agent_gets_nothing_until_it_is_taken_back(stack: Stack) -> No
     assert stack.wait_for(begun["execution_id"])["status"] == "completed"
 
 
-def test_a_join_token_works_once(stack: Stack, tmp_path: Path) -> None:
+def test_a_join_token_works_once(own_stack: Stack, tmp_path: Path) -> None:
     token = tmp_path / "token"
     create = ("agents", "token", "create", "once-1", "--segment", "once", "--file", str(token))
-    assert stack.opsctl(*create).code == 0
-    stack.join("once-1", "once", token=token)
-    second = stack.launch_agent("twice", "once", token=token)
+    assert own_stack.opsctl(*create).code == 0
+    own_stack.join("once-1", "once", token=token)
+    second = own_stack.launch_agent("twice", "once", token=token)
     assert second.wait(30) != 0
-    assert stack.agent_state("twice") == ""
+    assert own_stack.agent_state("twice") == ""
 
 
 def test_plaintext_and_callers_without_a_certificate_are_refused(stack: Stack) -> None:
