@@ -6,18 +6,18 @@ else, and in worlds that are about something else, the product's own clocks are 
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from helpers import fake_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 PARTIES = ("agent", "orchestrator")
 SEEN_AFTER = 1
 """Seconds after which a process sees a shift; to look each time would make everything slow."""
-HINT = "no libfaketime: apt-get install faketime"
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,8 @@ class Clock:
         if not file.exists():
             self.set(0.0, (party,))
         return {
-            "LD_PRELOAD": str(self.library),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
+            **fake_time.variables(self.library, file),
             "FAKETIME_CACHE_DURATION": str(SEEN_AFTER),
-            # Else durations jump as well, which no clock of a machine does.
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 
     def set(self, seconds: float, parties: Iterable[str] = PARTIES) -> None:
@@ -53,23 +50,3 @@ class Clock:
 
     def _file(self, party: str) -> Path:
         return self.folder / f"clock-{party}"
-
-
-def fake_time_library() -> Path | None:
-    """Returns libfaketime, None where it is not installed."""
-    found = shutil.which("faketime")
-    for root in [Path(found).resolve().parents[1] / "lib"] if found else []:
-        for library in root.glob("*/faketime/libfaketime.so.1"):
-            return library
-    return None
-
-
-def sweep() -> None:
-    """Removes the shared memory that libfaketime leaves behind where a process was killed.
-
-    It refuses to start under a number whose memory is still there.
-    """
-    for file in Path("/dev/shm").glob("*faketime_*"):
-        number = file.name.rpartition("_")[2]
-        if number.isdecimal() and not Path("/proc", number).exists():
-            file.unlink(missing_ok=True)

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from chaos import clocks
 from chaos.disks import mount_refused
 from chaos.namespaces import refused
 from chaos.schedule import Round
 from chaos.world import LEASE, PATIENT, World
-from helpers import postgres
+from helpers import fake_time, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,7 +74,7 @@ CLOCKS = Scenario(
     "clocks",
     ("agent_clock_jump", "orchestrator_clock_jump", "common_clock_jump"),
     share=0.05,
-    options={"fake_time": True},
+    options={"time_library": True},
 )
 TRICKS = Scenario("tricks", ("replayed_approval", "late_start"), share=0.03, lease=PATIENT)
 SCENARIOS = {
@@ -100,8 +99,8 @@ def absence(scenario: Scenario) -> Absence | None:
     """Returns why a scenario cannot be here; None when it can."""
     if scenario.on_postgres and postgres.binaries() is None:
         return Absence(postgres.HINT, installable=True)
-    if scenario is CLOCKS and clocks.fake_time_library() is None:
-        return Absence(clocks.HINT, installable=True)
+    if scenario is CLOCKS and fake_time.library() is None:
+        return Absence(fake_time.HINT, installable=True)
     why = ""
     if scenario is DISK:
         why = mount_refused()
@@ -114,8 +113,8 @@ def absence(scenario: Scenario) -> Absence | None:
 def world_of(scenario: Scenario, folder: Path, random: Random) -> Iterator[World]:
     """Yields the world of a scenario, not yet up."""
     options = dict(scenario.options)
-    if options.pop("fake_time", False):
-        options["fake_time"] = clocks.fake_time_library()
+    if options.pop("time_library", False):
+        options["time_library"] = fake_time.library()
     with contextlib.ExitStack() as stack:
         cluster = None
         if scenario.on_postgres:

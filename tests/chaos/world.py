@@ -11,13 +11,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from chaos import clocks
 from chaos.clocks import PARTIES, Clock
 from chaos.disks import keep_small
 from chaos.launching import Launcher, Place
 from chaos.namespaces import Namespace
 from chaos.service import Service, step_processes, wait_until
 from chaos.tools import write_tools
+from helpers import fake_time
 from opsconductor.client.context import Context
 from opsconductor.client.sync_client import SyncClient
 from opsconductor.rpc.errors import OpsConductorError
@@ -53,7 +53,7 @@ class World:
         lease: float = LEASE,
         patches: Sequence[str] = (),
         namespaces: bool = False,
-        fake_time: Path | None = None,
+        time_library: Path | None = None,
     ) -> None:
         self.folder = folder
         self.random = random
@@ -63,7 +63,7 @@ class World:
         self.ledger = folder / "ledger"
         self.journal_of_run = folder / "world.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        self.clock = Clock(folder, fake_time)
+        self.clock = Clock(folder, time_library)
         self.namespaces: Mapping[str, Namespace] = {}
         if namespaces:
             self.namespaces = {name: Namespace.make(random) for name in AGENTS}
@@ -179,7 +179,7 @@ class World:
         for namespace in self.namespaces.values():
             namespace.remove()
         if self.clock.library:
-            clocks.sweep()
+            fake_time.sweep()
 
     def end_hard(self) -> None:
         """Ends everything at once; for worlds whose end no longer matters."""
@@ -281,7 +281,7 @@ class World:
     def _soothe(self) -> None:
         """Ends what a fault may have left: cut networks, frozen processes."""
         if self.clock.library:
-            clocks.sweep()
+            fake_time.sweep()
         for place in self.places.values():
             place.connect()
         for service in self.services:

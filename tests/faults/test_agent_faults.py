@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from helpers import fake_time
 from helpers.agent_process import AgentProcess, command, secured
 from helpers.places import marked_processes, until
 from opsconductor.orchestrator.pki import CertificateAuthority
@@ -133,27 +134,13 @@ def _last_state(server: FakeOrchestrator, attempt_id: str) -> int:
 # Clock
 
 
-def fake_time_library() -> Path:
-    """Returns the library that lies about the time of day; skips the test without it."""
-    found = shutil.which("faketime")
-    roots = [Path(found).parents[1] / "lib"] if found else []
-    for root in roots:
-        for library in root.glob("*/faketime/libfaketime.so.1"):
-            return library
-    pytest.skip("no faketime: apt-get install faketime")
-
-
 async def test_a_jump_of_the_clock_touches_only_what_people_dated(
     agent: AgentProcess, server: FakeOrchestrator, ledger: Path, tmp_path: Path
 ) -> None:
+    library = fake_time.library() or pytest.skip(fake_time.HINT)
     shift = tmp_path / "shift"
     shift.write_text("+0\n")
-    agent.environment = {
-        "LD_PRELOAD": str(fake_time_library()),
-        "FAKETIME_TIMESTAMP_FILE": str(shift),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    agent.environment = {**fake_time.variables(library, shift), "FAKETIME_NO_CACHE": "1"}
     await agent.join()
     connection = await server.connection()
     long = command(*writes(ledger, "sleep 2"))

@@ -75,6 +75,11 @@ class Clock:
         """Returns seconds on a clock that nobody sets, and what a test adds to it."""
         return time.monotonic() + self.passed
 
+    def wait(self, time: timedelta) -> None:
+        """Lets time pass, by all clocks."""
+        self.ahead += time
+        self.passed += time.total_seconds()
+
 
 @dataclass
 class House:
@@ -116,7 +121,7 @@ class House:
         """Goes on over a store that is open."""
         clock = clock or Clock()
         fleet, listeners = Fleet(), Listeners()
-        engine = Engine(store, fleet, listeners, clock, replica=replica)
+        engine = Engine(store, fleet, listeners, clock, replica=replica, steady=clock.boottime)
         agents = Agents(store, fleet, engine, clock, clock.boottime)
         await agents.load()
         planner = Planner(store, registry(), policy, fleet, clock)
@@ -224,6 +229,13 @@ class House:
                     await news.wait()
                     news.clear()
         return state
+
+    async def ended(self, execution: Execution) -> str:
+        """Waits for an execution's end and returns the state in which it is then.
+
+        Where several share a store, a report may be taken a while after it was made.
+        """
+        return (await self.until(execution, lambda state: not state.open)).state
 
     async def end(
         self, execution: Execution, step_id: str, state: str = "completed", **fields: Any

@@ -18,6 +18,7 @@ from opsconductor.orchestrator.domain.executions import advance, judging, rollin
 from opsconductor.orchestrator.domain.executions import events as ev
 from opsconductor.orchestrator.domain.executions.states import AttemptState, ExecutionState
 from opsconductor.orchestrator.engine import actor, reporting
+from opsconductor.orchestrator.engine.clock_steps import ClockSteps
 from opsconductor.orchestrator.engine.replica import Replica
 from opsconductor.orchestrator.engine.restoring import Restoring
 from opsconductor.orchestrator.store.sharing import Fence as OwnerFence
@@ -164,6 +165,13 @@ def wall_clock_for_start_ttl() -> Iterator[None]:
         init(self, process.machine.wall)
 
     with _patched(Fence, "__init__", with_wall_clock):
+        yield
+
+
+@contextmanager
+def clock_steps_not_told() -> Iterator[None]:
+    """A plan's time runs out by the clock that people set."""
+    with _patched(ClockSteps, "owed", lambda *_: ()):
         yield
 
 

@@ -15,6 +15,7 @@ from opsconductor.orchestrator.engine import log
 from opsconductor.orchestrator.store.base import AppendEvents, OpenSession, SetMeta
 from opsconductor.orchestrator.store.sharing import JoinReplicas
 from opsconductor.rpc.errors import OpsConductorError
+from simulation.durations import Durations
 from simulation.evidence import Granted, Known, Memory, Violation, told
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class LogChecks:
         self._replicas: dict[int, str] = {}
         self.owner_of: Callable[[str], str] = lambda _: ""
         self._opened_by: dict[tuple[int, str], int] = {}
+        self._durations = Durations()
         self._granted_in: dict[tuple[int, str], int] = {}
 
     # Bookkeeping
@@ -144,6 +146,9 @@ class LogChecks:
             self.require("I22", same, f"request {event.request_id} made two executions")
 
     def _before(self, state: Execution, event: ev.Event) -> None:
+        if not self.went_back and not self._replicas:
+            wrong = self._durations.wrong(state, event, self._now(), self._by)
+            self.require("F17", not wrong, f"{state.execution_id}: {wrong}")
         match event:
             case ev.DecisionRecorded(kind="approve"):
                 self.approvals[state.execution_id].append(event)

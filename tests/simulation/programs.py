@@ -168,7 +168,8 @@ class Orchestrator:
         store = Store(self._database.session(), await self._incarnation())
         fleet, listeners = Fleet(), Listeners()
         replica = Replica(store.shared, self.machine.boottime, self.name)
-        engine = Engine(store, fleet, listeners, clock, replica=replica)
+        steady = self.machine.boottime
+        engine = Engine(store, fleet, listeners, clock, replica=replica, steady=steady)
         agents = Agents(store, fleet, engine, clock, self.machine.boottime)
         await agents.load()
         await Marking(store, agents.restoring, engine, Mark(self.slots)).start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from opsconductor.orchestrator.domain.plans import policy_document
 from opsconductor.orchestrator.domain.plans.policy import DEFAULT_POLICY, EMBEDDED_POLICY, Policy
 from opsconductor.orchestrator.engine.agents import Agents
 from opsconductor.orchestrator.engine.asset_changes import AssetChanges
+from opsconductor.orchestrator.engine.clock_steps import boottime
 from opsconductor.orchestrator.engine.cluster import Cluster
 from opsconductor.orchestrator.engine.deciding import Deciding
 from opsconductor.orchestrator.engine.engine import Engine
@@ -88,11 +88,6 @@ TOOLS_INTERVAL = timedelta(seconds=2)
 def now() -> datetime:
     """Returns the time, aware, in UTC: the clock that every part is given."""
     return datetime.now(UTC)
-
-
-def boottime() -> float:
-    """Returns seconds on a clock that never jumps and counts suspend."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 async def compose(config: Config, stack: AsyncExitStack) -> str:

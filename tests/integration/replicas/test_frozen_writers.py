@@ -39,7 +39,7 @@ async def test_what_a_frozen_orchestrator_has_locked_is_free_in_the_end(
     await frozen.wait()
     await street.until(lambda: two.engine.moves(run.execution_id), "the other takes over")
     await two.end(run, "a")
-    assert (await two.state(run)).state == "completed"
+    assert await two.ended(run) == "completed"
     open_.set()
     await transaction
     await one.store.commit(SetMeta("written", "after it woke"))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from helpers.streets import Street
     from opsconductor.orchestrator.store.base import Op
 
+A_MINUTE = timedelta(minutes=1)
+
 
 @dataclass
 class SlowRenewal:
@@ -65,7 +67,7 @@ async def test_a_retry_that_came_up_while_a_renewal_took_too_long_is_made(street
     await one.end(run, "a", "not_started", error=expired)
     renewal = SlowRenewal(one)
     task = await renewal.begin()
-    one.clock.ahead = timedelta(seconds=2)
+    one.clock.wait(timedelta(seconds=2))
     one.engine._timers._wake.set()
     actor = one.engine._memory.moving[run.execution_id]
     await street.until(lambda: actor.timer is None, "the time of the retry has come and gone")
@@ -97,13 +99,14 @@ async def test_an_execution_that_nobody_asks_to_go_on_is_found(street: Street) -
     one.engine._timers._queue.clear()  # the timer is lost
     assert actor.timer is not None
     assert one.engine._turns.overlooked() == []
-    one.clock.ahead = timedelta(seconds=60)
+    one.clock.wait(A_MINUTE)
     assert one.engine._turns.overlooked() == [run.execution_id]
     actor.timer = None
     assert one.engine._turns.overlooked() == [run.execution_id]
-    one.clock.ahead = timedelta()
+    one.clock.wait(-A_MINUTE)
     assert one.engine._turns.overlooked() == [run.execution_id]
-    one.clock.ahead = timedelta(seconds=60)
+    one.clock.wait(A_MINUTE)
+    one.agents.heard(one.member())
     await street.until(lambda: one.lines["a1"].steps == ["a", "a"], "it goes on")
 
 

@@ -72,7 +72,7 @@ async def test_what_rests_runs_when_an_agent_comes(street: Street) -> None:
         await one.end(run, "a")
     assert len(line.steps) == len({item.attempt_id for item in line.assigned}) == 9
     for run in runs:
-        assert (await one.state(run)).state == "completed"
+        assert await one.ended(run) == "completed"
     assert one.engine.moving() == {}
 
 
@@ -141,7 +141,7 @@ async def test_a_time_that_comes_while_the_lease_has_run_out_is_made_up_for(
     await street.freeze(one)
     assert rests(one, run)
     boottime, one.replica.boottime = one.replica.boottime, lambda: float("inf")
-    one.clock.ahead = timedelta(seconds=2)
+    one.clock.wait(timedelta(seconds=2))
     one.engine._timers._wake.set()
     await street.until(lambda: not one.engine._timers._queue, "the time has come and gone")
     one.replica.boottime = boottime

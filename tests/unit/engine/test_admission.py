@@ -61,7 +61,7 @@ async def test_once_one_has_ended_the_next_is_taken(house: House) -> None:
     with pytest.raises(QueueFull):
         await house.submit(look("a"))
     await house.end(first, "a")
-    house.clock.ahead += timedelta(seconds=1)
+    house.clock.wait(timedelta(seconds=1))
     await house.submit(look("a"))
 
 
@@ -72,7 +72,7 @@ async def test_the_faster_executions_end_the_sooner_a_caller_may_come_again(hous
         await house.submit(look("a"))
     for run in runs:
         await house.end(run, "a")
-    house.clock.ahead += timedelta(seconds=1)
+    house.clock.wait(timedelta(seconds=1))
     for _ in range(4):
         await house.submit(look("a"))
     with pytest.raises(QueueFull) as fast:
@@ -147,7 +147,7 @@ async def test_whoever_waited_long_enough_comes_before_the_more_urgent(house: Ho
     await house.connect("a1", capacity=1)
     busy = await house.submit(look("a"))
     patient = await house.submit(look("a"), priority=4)
-    house.clock.ahead += timedelta(minutes=31)
+    house.clock.wait(timedelta(minutes=31))
     house.agents.heard(house.member())
     urgent = await house.submit(look("a"), priority=2)
     await house.end(busy, "a")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helpers.doubts import lose_next_answer
 from helpers.engines import House
 from helpers.plans import look, restart
 from opsconductor.orchestrator.domain.executions.place import Grant, ready_steps
@@ -15,7 +16,6 @@ from opsconductor.orchestrator.engine.actor import Change, read
 from opsconductor.orchestrator.engine.granting import Granting, Placed
 from opsconductor.orchestrator.engine.messages import Report
 from opsconductor.orchestrator.engine.waiting import Queue, Waiting
-from opsconductor.orchestrator.store.base import AppendEvents
 from opsconductor.rpc import ids
 from opsconductor.rpc.errors import StoreUnavailable
 
@@ -33,20 +33,6 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await house.enrol("a1")
     yield house
     await house.close()
-
-
-def lose_next_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the next transaction be written, and its caller hear that it was not."""
-    commit = house.store.commit
-
-    async def written_unseen(*operations: Any) -> Any:
-        if not any(isinstance(operation, AppendEvents) for operation in operations):
-            return await commit(*operations)
-        monkeypatch.setattr(house.store, "commit", commit)
-        await commit(*operations)
-        raise StoreUnavailable("the connection was lost inside COMMIT")
-
-    monkeypatch.setattr(house.store, "commit", written_unseen)
 
 
 async def test_a_submission_nobody_was_told_of_runs(

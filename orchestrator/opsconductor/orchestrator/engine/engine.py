@@ -19,6 +19,7 @@ from opsconductor.orchestrator.domain.executions.advance import next_deadline
 from opsconductor.orchestrator.domain.executions.fold import fold
 from opsconductor.orchestrator.engine import reach
 from opsconductor.orchestrator.engine.actor import Actor, Change
+from opsconductor.orchestrator.engine.clock_steps import ClockSteps, boottime
 from opsconductor.orchestrator.engine.dispatch import Dispatch, takes_back
 from opsconductor.orchestrator.engine.doubts import Doubts, may_be_written
 from opsconductor.orchestrator.engine.granting import Granting
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-RETRY_AFTER_STORE_ERROR = 1.0  # seconds
+RETRY_IN = 1.0  # seconds, after the store refused
 RACES = 20
 """How often a move is decided anew because others were faster, before its caller is told."""
 
@@ -63,19 +64,22 @@ class Engine:
         clock: Callable[[], datetime],
         on_finished: Callable[[Execution], None] = lambda _: None,
         replica: Replica | None = None,
+        steady: Callable[[], float] = boottime,
     ) -> None:
         self._store = store
         self._fleet = fleet
         self._listeners = listeners
-        self._clock = clock
         self._on_finished = on_finished
         self._replica = replica or Replica()
         self._memory = Memory(store)
+        self.execution_of = self._memory.execution_of
+        self._clock_steps = ClockSteps(clock, steady)
+        self._clock = self._clock_steps.now
         self.waiting = Waiting()
         self._wake_placement = asyncio.Event()
         self._granting = Granting(fleet, self.waiting, self._wake_placement.set)
         self._dispatch = Dispatch(fleet)
-        self._timers = Timers(clock)
+        self._timers = Timers(self._clock)
         self.on_regress: Callable[[str], Coroutine[None, None, None]] | None = None
         """What else is done when the store went back in time, told why."""
         self._trouble = Trouble(LOG)
@@ -83,10 +87,10 @@ class Engine:
         self.after_others = self._work.after_others
         told = (self.went_back, self._granting.give_back)
         self._doubts = Doubts(self._work, self._memory, self._go_on, *told)
-        self._starts = Starts(store, self, self._memory, self._work, clock)
+        self._starts = Starts(store, self, self._memory, self._work, self._clock)
         self._turns = Turns(
             *(self, self._memory, self._work, self._timers, self.waiting, fleet),
-            *(self._wake_placement, clock),
+            *(self._wake_placement, self._clock_steps),
         )
 
     # Life
@@ -152,7 +156,7 @@ class Engine:
     async def execution(self, execution_id: str) -> Execution:
         """Returns an execution, open or finished. Raises NotFound."""
         actor = await self._memory.find(execution_id)
-        if actor.doubtful and not self._moves_now(actor):
+        if actor.doubtful and not self._replica.may_move(actor.owner):
             async with actor.lock:
                 await self._catch_up(actor)
         return actor.state
@@ -161,14 +165,10 @@ class Engine:
         """Returns every open execution that this orchestrator moves."""
         return [actor.state for actor in self._memory.moving.values()]
 
-    async def execution_of(self, attempt_id: str) -> str:
-        """Returns the execution an attempt belongs to. Raises NotFound."""
-        return await self._memory.execution_of(attempt_id)
-
     def moves(self, execution_id: str) -> bool:
         """Tells whether it is this orchestrator that grants and sends for an execution."""
         if actor := self._memory.moving.get(execution_id):
-            return self._moves_now(actor)
+            return self._replica.may_move(actor.owner)
         resting = execution_id in self._memory.resting and self._replica.may_act()
         return resting or not self._replica.shared
 
@@ -241,7 +241,7 @@ class Engine:
         async with actor.lock:
             await self._flush(actor)
             execution_id = actor.state.execution_id
-            if self._moves_now(actor) and not actor.unwritten:
+            if self._replica.may_move(actor.owner) and not actor.unwritten:
                 actor.doubtful = True
                 await self._store.commit(PassLease(execution_id, actor.owner, to))
                 await self._catch_up(actor)
@@ -256,17 +256,22 @@ class Engine:
         for race in range(RACES):
             doubtful = actor.doubtful  # there may be steps nobody has looked at to place
             await self._catch_up(actor)
-            now = self._clock()
+            now, steps = self._clock(), self._clock_steps.count
+            mine = self._replica.may_move(actor.owner)
             change = Change(actor, actor.state)
+            if owed := self._clock_steps.owed(actor.state):
+                change.extend(owed, now)
             if decide:
-                events = decide(actor.state, now)
-                if not events and not (doubtful and actor.state.open and self._moves_now(actor)):
+                events = decide(change.state, now)
+                if not events and not (doubtful and actor.state.open and mine):
                     return actor.state
                 change.extend(events, now)
-            elif not self._moves_now(actor):
+            elif not mine:
                 return actor.state
             try:
-                return await self._move(change, now, turn)
+                state = await self._move(change, now, turn)
+                self._clock_steps.told(state.execution_id, steps)
+                return state
             except (SequenceConflict, OwnerLost):
                 if race == RACES - 1:
                     raise
@@ -283,7 +288,7 @@ class Engine:
         for attempt in before.live_attempts():
             if not state.attempts[attempt.attempt_id].live:
                 self._fleet.release(attempt.agent_id, attempt.attempt_id)
-        if not state.open or not self._moves_now(actor):
+        if not state.open or not self._replica.may_move(actor.owner):
             self._let_go(actor)
             return
         self._adopt(actor, self._clock())
@@ -296,7 +301,7 @@ class Engine:
         """Settles, places, commits and acts; the actor's lock is held."""
         actor = change.actor
         change.extend((), now)
-        allowed = self._moves_now(actor)
+        allowed = self._replica.may_move(actor.owner)
         while True:
             tried = change.copy()
             placed = self._granting.place(tried, now, turn, allowed=allowed)
@@ -348,7 +353,7 @@ class Engine:
     def _act(self, change: Change, now: datetime) -> None:
         """Does what follows a commit: bookkeeping, cancels, watchers, timers."""
         state = change.state
-        mine = state.open and self._moves_now(change.actor)
+        mine = state.open and self._replica.may_move(change.actor.owner)
         if mine:
             self._adopt(change.actor, now)
             self._granting.written()
@@ -361,11 +366,6 @@ class Engine:
         if not mine:
             self._let_go(change.actor)
 
-    def _moves_now(self, actor: Actor) -> bool:
-        """Tells whether an execution is this orchestrator's to move, beyond doubt."""
-        replica = self._replica
-        return not replica.shared or (actor.owner == replica.replica_id and replica.may_act())
-
     def _adopt(self, actor: Actor, now: datetime) -> None:
         self._memory.keep(actor)
         self._granting.hold(actor.state)
@@ -377,6 +377,7 @@ class Engine:
 
     def _let_go(self, actor: Actor) -> None:
         self._granting.let_go(actor.state)
+        self._clock_steps.told(actor.state.execution_id, self._clock_steps.count)
         actor.timer = None
         self._memory.let_go(actor)
 
@@ -389,8 +390,7 @@ class Engine:
                 await self._work.to_its_end(self._go_on(actor, turn))
         except OpsConductorError as exc:
             self._trouble.say(f"{execution_id} could not move on and is tried again: {exc.message}")
-            again = RETRY_AFTER_STORE_ERROR
-            self._work.start_once_in(again, execution_id, lambda: self.advance(execution_id))
+            self._work.start_once_in(RETRY_IN, execution_id, lambda: self.advance(execution_id))
         except Exception:
             # One execution that cannot be worked with must not keep all others from moving.
             LOG.exception("execution %s cannot move on", execution_id)

@@ -52,6 +52,10 @@ class Replica:
         """Stops acting for good, or until it has a new name."""
         self._renewed = float("-inf")
 
+    def may_move(self, owner: str) -> bool:
+        """Tells whether an execution of this owner is its to move, beyond doubt."""
+        return not self.shared or (owner == self.replica_id and self.may_act())
+
     def may_act(self) -> bool:
         """Tells whether no other can have taken over yet."""
         if not self.shared:

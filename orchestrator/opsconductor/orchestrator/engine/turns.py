@@ -11,10 +11,11 @@ from opsconductor.orchestrator.domain.executions.advance import advance, next_de
 from opsconductor.orchestrator.domain.executions.place import ready_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection
     from datetime import datetime
 
     from opsconductor.orchestrator.engine.actor import Actor
+    from opsconductor.orchestrator.engine.clock_steps import ClockSteps
     from opsconductor.orchestrator.engine.engine import Engine
     from opsconductor.orchestrator.engine.fleet import Fleet
     from opsconductor.orchestrator.engine.memory import Memory
@@ -42,7 +43,7 @@ class Turns:
         waiting: Waiting,
         fleet: Fleet,
         room: asyncio.Event,
-        clock: Callable[[], datetime],
+        clock_steps: ClockSteps,
     ) -> None:
         """Takes an event that is set when there may be room for what waits."""
         self._engine = engine
@@ -52,16 +53,30 @@ class Turns:
         self._waiting = waiting
         self._fleet = fleet
         self._room = room
-        self._clock = clock
+        self._clock_steps = clock_steps
+        self._clock = clock_steps.now
+        clock_steps.on_step = self._look_at_the_clock
         self._looked_at = 0
 
     async def give_by_time(self) -> None:
         """Asks executions again when one of their times has come."""
         while True:
-            execution_id = await self._timers.next()
-            if actor := self._memory.moving.get(execution_id):
-                actor.timer = None
-            await self._engine.advance(execution_id)
+            await self._give_turn(await self._timers.next())
+
+    def _look_at_the_clock(self) -> Collection[str]:
+        """Asks all again that may wait for a time, for the clock was set; returns them."""
+        concerned = self._timers.take_all() | self._memory.moving.keys()
+        self._work.start(self._give_one_after_another(sorted(concerned)))
+        return concerned
+
+    async def _give_one_after_another(self, execution_ids: list[str]) -> None:
+        for execution_id in execution_ids:
+            await self._give_turn(execution_id)
+
+    async def _give_turn(self, execution_id: str) -> None:
+        if actor := self._memory.moving.get(execution_id):
+            actor.timer = None
+        await self._engine.advance(execution_id)
 
     async def give_by_room(self) -> None:
         """Places everything that waits, fairly over all executions, whenever something is free."""
@@ -100,6 +115,8 @@ class Turns:
     def _is_overlooked(self, actor: Actor, now: datetime) -> bool:
         state, due = actor.state, now - GRACE
         if actor.lock.locked() or state.execution_id in self._work.coming:
+            return False
+        if self._clock_steps.owes(state.execution_id):  # its turn is coming
             return False
         if not self._engine.moves(state.execution_id):
             return False

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+
+LOG = logging.getLogger(__name__)
 
 PATIENCE = 3.0  # seconds
 OTHERS_FIRST = 0.3  # seconds
@@ -49,7 +51,9 @@ class Work:
 
     def go_on_with(self, work: Coroutine[None, None, None]) -> None:
         """Starts a task that goes on until the engine stops."""
-        self._loops.add(asyncio.ensure_future(work))
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(_say_why_it_ended)
+        self._loops.add(task)
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Starts a task that soon ends by itself; none while the engine stops."""
@@ -113,3 +117,8 @@ class Work:
         self._moves.discard(task)
         if not task.cancelled():
             task.exception()  # told to the caller, if there still is one
+
+
+def _say_why_it_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        LOG.critical("%s ended, and must not: %r", task, error, exc_info=error)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from helpers.plans import Story, compiled, look, restart
+from helpers.plans import Story, compiled, look, restart, write
 from opsconductor.orchestrator.domain.executions import commands
+from opsconductor.orchestrator.domain.executions.advance import clock_stepped
 from opsconductor.rpc.errors import InvalidTransition
 
 LATE = {"service": "${{ steps.a.output.text }}"}
@@ -171,6 +174,20 @@ def test_a_step_that_completes_while_it_is_cancelled_is_completed() -> None:
     )
 
 
+def test_what_outlived_its_time_limit_is_not_called_cancelled() -> None:
+    story = Story(compiled(write("a"), look("b"), mode="parallel")).start("a")
+    story.end("a", "timed_out", effects="possible", survivors=["pid 7"])
+    story.cancel().end("b", "cancelled")
+    assert story.outcome == "cancel_unverified"
+    assert "what a left behind could not be verified" in story.state.reason
+
+
+def test_what_was_ended_at_its_time_limit_leaves_nothing_to_verify() -> None:
+    story = Story(compiled(write("a"), look("b"), mode="parallel")).start("a")
+    story.end("a", "timed_out", effects="possible").cancel().end("b", "cancelled")
+    assert story.outcome == "cancelled"
+
+
 def test_a_second_cancel_changes_nothing() -> None:
     story = Story(compiled(look("a"))).cancel()
     assert commands.cancel(story.state, "rita", "again") == ()
@@ -183,6 +200,24 @@ def test_the_plans_own_time_ends_what_runs_and_starts_nothing_more() -> None:
     assert story.outcome == "timed_out"
     assert story.state.reason == "the plan's time limit of 10 s ran out"
     assert story.step("b") == "skipped"
+
+
+@pytest.mark.parametrize("hours", [-24, 1])
+def test_a_clock_that_is_set_makes_the_plans_own_time_neither_shorter_nor_longer(
+    hours: int,
+) -> None:
+    story = Story(compiled(look("a"), timeout="10s")).wait(seconds=4)
+    story.now += timedelta(hours=hours)
+    story.happen(*clock_stepped(story.state, timedelta(hours=hours), "c/1"))
+    assert story.wait(seconds=5.9).state.stopping == ""
+    assert story.wait(seconds=0.1).state.stopping == "timeout"
+
+
+def test_a_clock_that_is_set_while_nothing_lasts_leaves_no_trace() -> None:
+    story = Story(compiled(look("a"), timeout="10s"), fleet=[])
+    assert clock_stepped(story.state, timedelta(hours=1), "c/1") == ()
+    unlimited = Story(compiled(look("a")))
+    assert clock_stepped(unlimited.state, timedelta(hours=1), "c/1") == ()
 
 
 def test_a_pause_starts_nothing_new_and_resume_goes_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.executions import events as ev
@@ -41,6 +42,8 @@ _BEFORE_THE_END = (
     ExecutionState.RUNNING,
     ExecutionState.APPROVAL_REQUIRED,
 )
+
+_NOT_KNOWN_TO_BE_OVER = (AttemptState.UNKNOWN, AttemptState.CANCEL_UNVERIFIED)
 
 _NOT_SUCCEEDED = (
     StepState.FAILED,
@@ -97,6 +100,14 @@ def next_deadline(state: Execution, now: datetime) -> datetime | None:
         if step.not_before and (step.state is StepState.QUEUED or step.undo_queued)
     ]
     return min((time for time in times if time > now), default=None)
+
+
+def clock_stepped(state: Execution, by: timedelta, mark: str) -> Events:
+    """Returns what has to be recorded when somebody sets the clock; none where nothing lasts."""
+    waits = any(step.not_before for step in state.steps.values())
+    if not state.open or not (waits or _plan_deadline(state)):
+        return ()
+    return (ev.ClockStepped(by // timedelta(milliseconds=1), mark),)
 
 
 # Rules, in the order in which they are asked
@@ -157,7 +168,9 @@ def _time_out_plan(state: Execution, now: datetime) -> Events:
 
 def _plan_deadline(state: Execution) -> datetime | None:
     timeout = state.compiled.timeout
-    return state.started_at + timeout if timeout and state.started_at else None
+    if timeout is None or state.started_at is None:
+        return None
+    return state.started_at + timeout + state.clock_moved
 
 
 def _judge_attempts(state: Execution, now: datetime) -> Events:
@@ -179,23 +192,31 @@ def _cancel(state: Execution, now: datetime) -> Events:
         return ()
     if begun := before_the_end(state):
         return begun
-    unverified = [
+    left = _left_behind(state)
+    ended = (*_skip_rest(state), *rolling_back.give_up(state))
+    if left:
+        reason = f"{state.reason}; what {', '.join(left)} left behind could not be verified"
+        return (*ended, ev.ExecutionFinished("cancel_unverified", reason))
+    return (*ended, ev.ExecutionFinished("cancelled", state.reason))
+
+
+def _left_behind(state: Execution) -> list[str]:
+    """Returns what may still be doing something although nobody wants it any more."""
+    steps = [
         step.step_id
         for step in state.steps.values()
         if step.state in (StepState.CANCEL_UNVERIFIED, StepState.UNKNOWN)
     ]
-    unverified += [
-        f"the undo of {attempt.step_id}"
+    attempts = [
+        f"the undo of {attempt.step_id}" if attempt.kind == UNDO else attempt.step_id
         for attempt in state.attempts.values()
-        if attempt.kind == UNDO
-        and attempt.state in (AttemptState.UNKNOWN, AttemptState.CANCEL_UNVERIFIED)
+        if (attempt.kind == UNDO and attempt.state in _NOT_KNOWN_TO_BE_OVER)
+        or (attempt.state is AttemptState.TIMED_OUT and attempt.survivors)
     ]
-    unverified += [f"the undo of {step_id}" for step_id in undos_begun(state)]
-    ended = (*_skip_rest(state), *rolling_back.give_up(state))
-    if unverified:
-        reason = f"{state.reason}; what {', '.join(unverified)} left behind could not be verified"
-        return (*ended, ev.ExecutionFinished("cancel_unverified", reason))
-    return (*ended, ev.ExecutionFinished("cancelled", state.reason))
+    return [
+        *dict.fromkeys(steps + attempts),
+        *(f"the undo of {name}" for name in undos_begun(state)),
+    ]
 
 
 def _undo(state: Execution, now: datetime) -> Events:

@@ -309,6 +309,19 @@ class PlanTimedOut(Event):
 
 
 @dataclass(frozen=True)
+class ClockStepped(Event):
+    """Somebody set the clock of the orchestrator: how long something takes does not change by it.
+
+    The plan's time limit and the waits before next tries move along, so they end after as much time
+    as if nobody had touched the clock. What people were promised by the time of day does not move.
+    """
+
+    by_ms: int
+    mark: str
+    """The step's name, by which it is told once."""
+
+
+@dataclass(frozen=True)
 class AttentionRequired(Event):
     """A person must decide before the execution can go on."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.executions.changing import replace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from opsconductor.orchestrator.domain.executions.events import AttemptRecovered
     from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan, CompiledStep
+
+_NO_TIME = timedelta()
 
 FORWARD = "forward"
 UNDO = "undo"
@@ -191,6 +194,10 @@ class Execution:
     """(attempt_id, statement, signature) of retries a person authorised."""
     recovered: Mapping[str, AttemptRecovered] = field(default_factory=dict)
     """Attempts from agents' journals that a restored store had forgotten, by id."""
+    clock_moved: timedelta = _NO_TIME
+    """How far the clock was set while the plan's time ran."""
+    clock_mark: str = ""
+    """The last step of a clock that it was told of."""
     last_seq: int = 0
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.executions import events as ev
@@ -108,6 +109,17 @@ def _plan_timed_out(event: ev.PlanTimedOut, state: Execution, at: datetime) -> E
     return replace(state, stopping="timeout", reason=reason)
 
 
+def _clock_stepped(event: ev.ClockStepped, state: Execution, at: datetime) -> Execution:
+    by = timedelta(milliseconds=event.by_ms)
+    for step_id, record in state.steps.items():
+        if record.not_before and record.delayed_at:
+            waits = {"not_before": record.not_before + by, "delayed_at": record.delayed_at + by}
+            state = state.with_step(step_id, **waits)
+    if state.started_at:
+        state = replace(state, clock_moved=state.clock_moved + by)
+    return replace(state, clock_mark=event.mark)
+
+
 def _attention_required(event: ev.AttentionRequired, state: Execution, at: datetime) -> Execution:
     return move(
         state,
@@ -135,6 +147,7 @@ RULES: Mapping[type[ev.Event], Rule] = {
     ev.ResumeRequested: _resume_requested,
     ev.CancelRequested: _cancel_requested,
     ev.PlanTimedOut: _plan_timed_out,
+    ev.ClockStepped: _clock_stepped,
     ev.AttentionRequired: _attention_required,
     ev.ExecutionFinished: _execution_finished,
 }
