@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.executions import events as ev
@@ -94,10 +94,12 @@ class Change:
     recorded: list[ev.Recorded] = field(default_factory=list)
     grants: list[tuple[Grant, str]] = field(default_factory=list)
     """What is granted, each with the attempt's id."""
+    keeps_time: bool = True
+    """Whether this orchestrator moves the execution, by its own clock."""
 
     def extend(self, events: Sequence[ev.Event], now: datetime) -> None:
         """Adds events and all that follows from them."""
-        self.state, more = settle(self.state, now, events)
+        self.state, more = settle(self.state, now, events, keeps_time=self.keeps_time)
         self.recorded += more
 
     def grant(self, grant: Grant, now: datetime) -> str:
@@ -120,7 +122,7 @@ class Change:
 
     def copy(self) -> Change:
         """Returns a change of its own that stands where this one does."""
-        return Change(self.actor, self.state, list(self.recorded), list(self.grants))
+        return replace(self, recorded=list(self.recorded), grants=list(self.grants))
 
     def operations(self) -> tuple[list[Op], str]:
         """Returns what to write, and the chain's head afterwards."""

@@ -258,7 +258,7 @@ class Engine:
             await self._catch_up(actor)
             now, steps = self._clock(), self._clock_steps.count
             mine = self._replica.may_move(actor.owner)
-            change = Change(actor, actor.state)
+            change = Change(actor, actor.state, keeps_time=mine)
             if owed := self._clock_steps.owed(actor.state):
                 change.extend(owed, now)
             if decide:

@@ -55,9 +55,15 @@ _NOT_SUCCEEDED = (
 
 
 def settle(
-    state: Execution, now: datetime, given: Sequence[ev.Event] = ()
+    state: Execution, now: datetime, given: Sequence[ev.Event] = (), *, keeps_time: bool = True
 ) -> tuple[Execution, list[ev.Recorded]]:
     """Applies given events and then everything that follows from them, until nothing does.
+
+    Args:
+        state: Where it stands.
+        now: The time of day.
+        given: What happened.
+        keeps_time: Whether it is up to the caller, and its clock, to end a plan at its time limit.
 
     Returns:
         The settled state and all events, numbered.
@@ -69,16 +75,18 @@ def settle(
             item = ev.Recorded(state.last_seq + 1, now, event)
             state = apply(state, item)
             recorded.append(item)
-        batch = advance(state, now)
+        batch = advance(state, now, keeps_time=keeps_time)
         if not batch:
             return state, recorded
 
 
-def advance(state: Execution, now: datetime) -> Events:
+def advance(state: Execution, now: datetime, *, keeps_time: bool = True) -> Events:
     """Returns the next events of an execution; none when it waits for something."""
     if not state.open:
         return _revoke_open_approvals(state, "the execution ended")
     for rule in _RULES:
+        if rule is _time_out_plan and not keeps_time:
+            continue
         if events := rule(state, now):
             return events
     return ()
