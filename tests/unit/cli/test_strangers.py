@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -77,6 +79,22 @@ def test_a_name_that_does_not_exist_says_how_to_see_those_that_do(
 def test_get_and_show_are_the_same(opsctl: Opsctl, words: tuple[str, str]) -> None:
     assert "No such command" not in opsctl(*words, "x").stderr
     assert f"  {words[1]} " not in opsctl(words[0], "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "words", [("run",), ("runs", "probe"), ("runs", "resolve"), ("agents", "confirm-restore")]
+)
+def test_the_lines_of_help_are_as_long_as_the_terminal(
+    opsctl: Opsctl, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = opsctl(*words, "--help").stdout.partition("Usage:")[2].partition("╭")[0]
+    *paragraphs, _ = [part.splitlines() for part in re.split(r"\n\s*\n", said)[1:]]
+    assert paragraphs
+    for lines in paragraphs:
+        for line, following in itertools.pairwise(lines):
+            first = following.split()[0]
+            assert len(f"{line.rstrip()} {first}") > 79, f"{first!r} fits at the end of {line!r}"
 
 
 def test_assets_can_be_deleted(opsctl: Opsctl, script: Script) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import signal
 import sys
@@ -101,6 +102,19 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     typer.echo(f"opsctl {installed('opsconductor-client')}")
+
+
+def _let_help_flow(commands: typer.Typer) -> None:
+    """Joins the lines of each paragraph of help, which are as long as suits the source."""
+    for command in commands.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(text.replace("\n", " ") for text in paragraphs)
+    for group in commands.registered_groups:
+        if group.typer_instance:
+            _let_help_flow(group.typer_instance)
+
+
+_let_help_flow(app)
 
 
 def main() -> None:
