@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.plans import registry, restart, write
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.engine.fleet import Fleet
 from opsconductor.orchestrator.engine.planning import Planner
 from opsconductor.orchestrator.engine.probing import Probing
 from opsconductor.orchestrator.engine.submission import Submission, Submissions
 from opsconductor.orchestrator.store.base import PutAsset
 from opsconductor.rpc import canonical
-from opsconductor.rpc.errors import InvalidTransition, NoAgent, NoProbe, NotFound, UnknownTool
+from opsconductor.rpc.errors import (
+    InvalidTransition,
+    NoAgent,
+    NoProbe,
+    NotFound,
+    RequestIdReused,
+    UnknownTool,
+)
 from opsconductor.tool_registry.model import Probe
 from opsconductor.tool_registry.registry import Registry
 
@@ -60,6 +68,26 @@ async def test_the_same_key_asks_once(house: House) -> None:
     again = await probing(house).probe(run, "a", asked)
     assert again.already
     assert again.execution.execution_id == first.execution.execution_id
+
+
+async def test_a_probe_that_is_asked_for_again_after_a_decision_is_still_the_same(
+    house: House,
+) -> None:
+    run = await unknown(house, restart("a", target=WEB))
+    asked = replace(ASKED, request_id="once")
+    first = await probing(house).probe(run, "a", asked)
+    await house.engine.command(
+        run.execution_id,
+        lambda state, _: commands.resolve_unknown(state, "a", "failed", "otto", "saw it"),
+    )
+    decided = await house.state(run)
+    again = await probing(house).probe(decided, "a", asked)
+    assert again.execution.execution_id == first.execution.execution_id
+    with pytest.raises(InvalidTransition):
+        await probing(house).probe(decided, "a", replace(ASKED, request_id="another"))
+    other = await unknown(house, restart("a", target=WEB))
+    with pytest.raises(RequestIdReused):
+        await probing(house).probe(other, "a", asked)
 
 
 async def test_the_environment_of_the_plan_is_that_of_its_probe(house: House) -> None:

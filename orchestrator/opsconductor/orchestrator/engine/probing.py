@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.domain.plans.probe import moved, probe_plan, ran_on_agent_host
 from opsconductor.orchestrator.domain.plans.targets import resolve_target
-from opsconductor.rpc.errors import NoAgent, NoProbe
+from opsconductor.rpc.errors import NoAgent, NoProbe, OpsConductorError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,8 +40,20 @@ class Probing:
                 another one by now.
             UnknownTool: A tool it needs is not there any more.
             NoAgent: Only an agent that will not answer could tell.
-            PlanInvalid, QueueFull, StoreUnavailable: See Submissions.submit.
+            PlanInvalid, QueueFull, RequestIdReused, StoreUnavailable: See Submissions.submit.
         """
+        asked = replace(asked, asked=f"probe of {step_id} in {state.execution_id}")
+        try:
+            document = await self._document(state, step_id)
+        except OpsConductorError:
+            # What was started once is still there, whatever was decided or changed since.
+            if earlier := await self._submissions.earlier(asked):
+                return earlier
+            raise
+        return await self._submissions.submit(replace(asked, source=document))
+
+    async def _document(self, state: Execution, step_id: str) -> dict[str, Any]:
+        """Returns the plan that looks."""
         record = commands.unknown_step(state, step_id)
         body = state.compiled_step(step_id).body
         tool = self._planner.registry.get(body["tool"])
@@ -62,7 +74,7 @@ class Probing:
         context = state.compiled.context
         if "environment" in context:
             document["context"] = {"environment": context["environment"]}
-        return await self._submissions.submit(replace(asked, source=document))
+        return document
 
     async def _require_same_target(self, tenant: str, before: Mapping[str, Any] | None) -> None:
         """Refuses to ask another host than the one the step acted on."""

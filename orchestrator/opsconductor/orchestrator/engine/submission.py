@@ -45,6 +45,9 @@ class Submission:
     request_id: str = ""
     external_id: str = ""
     traceparent: str = ""
+    asked: str = ""
+    """What was asked for where the plan is made of it; by this a repetition is known, else by the
+    plan."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +86,37 @@ class Submissions:
             QueueFull: So much is waiting that nothing more is taken; nothing was stored.
             StoreUnavailable: The store did not answer. The same request id tells what became of it.
         """
-        fingerprint = _fingerprint(submission)
         try:
-            return await self._start(submission, fingerprint)
+            return await self._start(submission)
         except StoreUnavailable as exc:
             exc.retry_after = exc.retry_after or RETRY_AFTER
             raise
         except OpsConductorError:
             # Looked up only now: nearly every key is new, and the store refuses one that is not.
-            earlier = await self._earlier(submission, fingerprint)
-            if earlier is None:
-                raise
-            return Accepted(earlier, already=True)
+            if earlier := await self.earlier(submission):
+                return earlier
+            raise
 
-    async def _start(self, submission: Submission, fingerprint: str) -> Accepted:
+    async def earlier(self, submission: Submission) -> Accepted | None:
+        """Returns what the same request started before.
+
+        Raises:
+            RequestIdReused: The request id was used for another plan.
+        """
+        if not submission.request_id:
+            return None
+        row = await self._store.execution_by_request(submission.tenant, submission.request_id)
+        if row is None:
+            return None
+        if row.request_hash != _fingerprint(submission):
+            raise RequestIdReused(
+                f"request_id {submission.request_id} was used for execution "
+                f"{row.execution_id} with another plan; use a new request_id to run this one",
+                metadata={"execution_id": row.execution_id},
+            )
+        return Accepted(await self._engine.execution(row.execution_id), already=True)
+
+    async def _start(self, submission: Submission) -> Accepted:
         judged = await self._planner.judge(submission.source, submission.tenant)
         self._planner.require_agents(judged.compiled, submission.tenant)
         await self._admission.admit(submission.tenant, judged.compiled.steps)
@@ -113,7 +133,7 @@ class Submissions:
             span_id=secrets.token_hex(8),
             parent_span_id=parent,
             request_id=submission.request_id,
-            request_hash=fingerprint,
+            request_hash=_fingerprint(submission),
         )
         try:
             state = await self._engine.begin(event)
@@ -135,23 +155,9 @@ class Submissions:
         await self._engine.take_over(execution_id)
         return True
 
-    async def _earlier(self, submission: Submission, fingerprint: str) -> Execution | None:
-        if not submission.request_id:
-            return None
-        row = await self._store.execution_by_request(submission.tenant, submission.request_id)
-        if row is None:
-            return None
-        if row.request_hash != fingerprint:
-            raise RequestIdReused(
-                f"request_id {submission.request_id} was used for execution "
-                f"{row.execution_id} with another plan; use a new request_id to run this one",
-                metadata={"execution_id": row.execution_id},
-            )
-        return await self._engine.execution(row.execution_id)
-
 
 def _fingerprint(submission: Submission) -> str:
-    source = submission.source
+    source = submission.asked or submission.source
     data = source if isinstance(source, bytes) else canonical.dumps(source)
     return hashlib.sha256(data + b"\0" + submission.external_id.encode()).hexdigest()
 
