@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -151,3 +152,43 @@ async def test_a_second_journal_tells_the_end_of_what_the_first_had_as_running(
     assert [step.attempt_ids for step in state.steps.values()] == [
         (item.report.attempt_id,) for item in ended
     ]
+
+
+async def test_what_was_seen_before_a_restore_was_confirmed_does_not_stop_grants_after_it(
+    backup: Backup,
+) -> None:
+    backup.copy()
+    await backup.house.connect("a1")
+    house = await backup.restore()
+    known: dict[str, Any] = {"last_session_epoch": 2, "incarnation": house.store.incarnation}
+    with pytest.raises(StoreRegressed):
+        await house.connect("a1", **known)
+    restoring = house.agents.restoring
+    again = asyncio.create_task(house.connect("a1", **known))
+    while not restoring._changing.locked():  # noqa: ASYNC110 - the lock is all there is to see
+        await asyncio.sleep(0)
+    # The operator's word is waited for by both: what the agent knows was held against the store
+    # that the operator has replaced since.
+    before = await confirm(house)
+    with pytest.raises(StoreRegressed):
+        await again
+    assert restoring.mode is not None
+    assert restoring.mode.confirmed
+    for name in ("a1", "a2"):
+        await come(house, name, before)
+    assert restoring.mode is None
+
+
+async def test_what_is_said_in_a_session_from_before_a_confirmed_restore_does_not_stop_grants(
+    backup: Backup,
+) -> None:
+    house = backup.house
+    with pytest.raises(StoreRegressed):
+        await house.connect("a2", incarnation="newer")
+    before = await confirm(house)
+    late = Report("att_unheard_of", "completed", session_epoch=1)
+    await house.agents.report(house.member("a1"), late)
+    assert house.lines["a1"].acknowledged == []
+    await come(house, "a1", before)
+    await come(house, "a2", "newer")
+    assert house.agents.restoring.mode is None

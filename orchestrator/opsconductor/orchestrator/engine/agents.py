@@ -129,8 +129,7 @@ class Agents:
         member, epoch_stored = await self._known(agent_id)
         instances = await self._keeping.check_instance(member, said)
         crashed = self._keeping.died_before(member, said)
-        if evidence := await self.restoring.evidence(member, said, epoch_stored):
-            await self.restoring.enter(evidence, said.incarnation)
+        if evidence := await self.restoring.notice(member, said, epoch_stored):
             raise StoreRegressed(
                 f"{evidence}: the store may have gone back in time; an operator has to look",
                 retry_after=TRY_AGAIN,

@@ -44,10 +44,11 @@ class Reporting:
         Raises:
             NotYourAttempt: The attempt was granted to another agent.
         """
+        judged_in = self._restoring.incarnation
         try:
             execution_id = await self._engine.execution_of(report.attempt_id)
         except NotFound:
-            await self._never_granted(member, report)
+            await self._never_granted(member, report, judged_in)
             return
         if report.state == AttemptState.GRANTED:
             return  # it has the attempt and has not begun
@@ -141,15 +142,17 @@ class Reporting:
             return
         await self._engine.note(started, member.agent_id)
 
-    async def _never_granted(self, member: Member, report: Report) -> None:
+    async def _never_granted(self, member: Member, report: Report, judged_in: str) -> None:
         """Stops all grants when an agent reports what was never granted: the store is older.
 
         What it reports stays on the agent (nothing is acknowledged) until an operator has looked.
         After that, what is left of the time before is taken note of and let go.
         """
+        if self._restoring.awaits(member):
+            return  # said in the session before the restore was confirmed; its journal says it too
         if not report.session_epoch or report.session_epoch >= member.restored_epoch:
             reason = f"agent {member.name} reports attempt {report.attempt_id}, never granted here"
-            await self._restoring.enter(reason)
+            await self._restoring.enter(reason, judged_in=judged_in)
             return
         if report.state in (AttemptState.GRANTED, AttemptState.RUNNING):
             return

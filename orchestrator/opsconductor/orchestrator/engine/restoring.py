@@ -161,6 +161,10 @@ class Restoring:
         found = [m for m in members if m is not None and tenant in ("", m.tenant)]
         return {m.name: _why_awaited(m) for m in sorted(found, key=lambda member: member.name)}
 
+    def awaits(self, member: Member) -> bool:
+        """Tells whether an agent's journal is awaited."""
+        return self.mode is not None and member.agent_id in self.mode.awaited
+
     def lost(self, tenant: str) -> list[str]:
         """Returns what a tenant's agents did for executions that this store does not know."""
         lines = self.mode.lost if self.mode else ()
@@ -173,12 +177,18 @@ class Restoring:
 
     # Noticing
 
-    async def evidence(self, member: Member, said: Introduction, epoch: int) -> str:
-        """Returns what an agent knows that this store should know too; empty when all is well."""
+    async def notice(self, member: Member, said: Introduction, epoch: int) -> str:
+        """Grants nothing any more where an agent knows what this store should know too.
+
+        Returns:
+            What it knows; empty when all is well.
+        """
         found = await self._evidence(member, said, epoch)
         if found:
             await self.load()  # another orchestrator may have taken its journal in
-            found = await self._evidence(member, said, epoch)
+            judged_in = self._store.incarnation
+            if found := await self._evidence(member, said, epoch):
+                await self.enter(found, said.incarnation, judged_in)
         return found
 
     async def _evidence(self, member: Member, said: Introduction, epoch: int) -> str:
@@ -212,7 +222,8 @@ class Restoring:
         if not self._lineage:
             await self.load()
         if not self._lineage:
-            await self.enter(f"agent {agent_id} has a certificate of ours and is not known here")
+            reason = f"agent {agent_id} has a certificate of ours and is not known here"
+            await self.enter(reason, judged_in=self._store.incarnation)
 
     async def knows(self, attempt_id: str) -> bool:
         """Tells whether this store knows an attempt."""
@@ -237,16 +248,25 @@ class Restoring:
         current = self._store.incarnation
         if mark.incarnation not in ("", current, *self._lineage):
             reason = f"incarnation {mark.incarnation} of the store was seen, this is {current}"
-            await self.enter(reason, mark.incarnation)
+            await self.enter(reason, mark.incarnation, current)
         elif mark.incarnation == current and (reason := mark.behind(values, count)):
-            await self.enter(reason)
+            await self.enter(reason, judged_in=current)
         else:
             mark.follow(current, values)
 
-    async def enter(self, reason: str, incarnation: str = "") -> None:
-        """Grants nothing to anyone from here on."""
+    async def enter(self, reason: str, incarnation: str = "", judged_in: str = "") -> None:
+        """Grants nothing to anyone from here on.
+
+        Args:
+            reason: What shows that the store went back.
+            incarnation: One that somebody knows and this store does not.
+            judged_in: The store's incarnation by which that was found. Where an operator has
+                confirmed the restore since, it shows nothing any more and has to be found anew.
+        """
         async with self._changing:
             await self._read()
+            if judged_in not in ("", self._store.incarnation):
+                return
             mode = self.mode
             if mode is not None and not mode.confirmed and incarnation in ("", *mode.seen):
                 return
