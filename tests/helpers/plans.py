@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.domain.executions import events as ev
 from opsconductor.orchestrator.domain.executions.advance import settle
+from opsconductor.orchestrator.domain.executions.changing import replace
+from opsconductor.orchestrator.domain.executions.clock import Clock
 from opsconductor.orchestrator.domain.executions.fold import fold
 from opsconductor.orchestrator.domain.executions.place import AgentView, place, ready_steps
 from opsconductor.orchestrator.domain.plans.check import check_plan
@@ -114,6 +116,7 @@ class Story:
     now: datetime = NOON
     fleet: list[AgentView] = field(default_factory=lambda: [agent()])
     log: list[ev.Recorded] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
     state: Execution = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,7 +132,7 @@ class Story:
             span_id="0" * 16,
         )
         self.log.append(ev.Recorded(1, self.now, submitted))
-        self.state = fold(None, self.log)
+        self.state = replace(fold(None, self.log), clock=self.clock)
         self.happen()
 
     def happen(self, *events: ev.Event) -> Story:
@@ -152,6 +155,7 @@ class Story:
                 session_epoch=grant.session_epoch,
                 routing_reason=grant.reason,
                 start_order=1 + max(item.start_order for item in self.state.steps.values()),
+                clock=self.state.clock.mark,
             )
             running[grant.agent_id] += 1
             self.state, more = settle(self.state, self.now, (granted,))
@@ -161,6 +165,14 @@ class Story:
     def wait(self, **time: float) -> Story:
         """Lets time pass."""
         self.now += timedelta(**time)
+        return self.happen()
+
+    def set_clock(self, **by: float) -> Story:
+        """Sets the clock, by which no time passes."""
+        step = timedelta(**by)
+        self.clock = Clock(self.clock.name, (*self.clock.steps, step))
+        self.state = replace(self.state, clock=self.clock)
+        self.now += step
         return self.happen()
 
     def live(self, step_id: str) -> Attempt:

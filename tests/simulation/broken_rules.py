@@ -6,6 +6,7 @@ import contextlib
 import secrets
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -16,9 +17,9 @@ from opsconductor.agent.fence import Fence, Fences
 from opsconductor.agent.refusal import Refusal
 from opsconductor.orchestrator.domain.executions import advance, judging, rolling_back, starting
 from opsconductor.orchestrator.domain.executions import events as ev
+from opsconductor.orchestrator.domain.executions.clock import Clock
 from opsconductor.orchestrator.domain.executions.states import AttemptState, ExecutionState
 from opsconductor.orchestrator.engine import actor, reporting
-from opsconductor.orchestrator.engine.clock_steps import ClockSteps
 from opsconductor.orchestrator.engine.replica import Replica
 from opsconductor.orchestrator.engine.restoring import Restoring
 from opsconductor.orchestrator.store.sharing import Fence as OwnerFence
@@ -171,7 +172,7 @@ def wall_clock_for_start_ttl() -> Iterator[None]:
 @contextmanager
 def clock_steps_not_told() -> Iterator[None]:
     """A plan's time runs out by the clock that people set."""
-    with _patched(ClockSteps, "owed", lambda *_: ()):
+    with _patched(Clock, "moved_since", lambda *_: timedelta()):
         yield
 
 

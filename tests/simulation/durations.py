@@ -11,7 +11,6 @@ from opsconductor.orchestrator.engine.clock_steps import TOLERANCE
 if TYPE_CHECKING:
     from opsconductor.orchestrator.domain.executions.execution import Execution
 
-NOBODY = -1
 ROLLING_BACK = ExecutionState.ROLLING_BACK
 
 SLACK = 3 * TOLERANCE
@@ -21,8 +20,8 @@ SLACK = 3 * TOLERANCE
 class Durations:
     """Knows when plans began by the time that really passes.
 
-    Only where one orchestrator moved the plan all the time: whoever takes over, or starts again,
-    has nothing but the time of day to go by.
+    Only as one life of an orchestrator judges what it began itself: whoever takes over, or starts
+    again, has nothing but the time of day to go by.
     """
 
     def __init__(self) -> None:
@@ -36,7 +35,6 @@ class Durations:
             return ""
         began, its_process = self._began[before.execution_id]
         if its_process != by:
-            self._began[before.execution_id] = (began, NOBODY)
             return ""
         limit, lasted = before.compiled.timeout_ms / 1000, now - began
         if isinstance(event, ev.PlanTimedOut) and lasted < limit - SLACK:

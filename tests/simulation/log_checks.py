@@ -146,7 +146,7 @@ class LogChecks:
             self.require("I22", same, f"request {event.request_id} made two executions")
 
     def _before(self, state: Execution, event: ev.Event) -> None:
-        if not self.went_back and not self._replicas:
+        if not self.went_back:
             wrong = self._durations.wrong(state, event, self._now(), self._by)
             self.require("F17", not wrong, f"{state.execution_id}: {wrong}")
         match event:

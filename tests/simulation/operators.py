@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from opsconductor.orchestrator.engine.fleet import Member
-    from opsconductor.orchestrator.engine.restoring import SafeMode
+    from opsconductor.orchestrator.engine.safe_mode import SafeMode
     from simulation.programs import Orchestrator
     from simulation.world import World
 

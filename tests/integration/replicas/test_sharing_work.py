@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,19 +73,6 @@ async def test_a_start_told_only_to_another_orchestrator_is_on_record(street: St
     await two.agents.report(two.member(), Report(attempt.attempt_id, "running"))
     await one.until(run, lambda state: state.attempts[attempt.attempt_id].state == "running")
     assert (await events(one, run)).count("attempt_started") == 1
-
-
-async def test_only_who_moves_a_plan_says_that_its_time_is_over(street: Street) -> None:
-    one, two = await connected(street)
-    run = await one.submit(look("a"), write("b"), timeout="30m")
-    attempt = await one.live(run, "a")
-    two.clock.ahead = timedelta(hours=1)
-    await two.agents._reporting._end(
-        two.member(), run.execution_id, Report(attempt.attempt_id, "completed")
-    )
-    assert (await two.state(run)).stopping == ""
-    await one.end(run, "b")
-    assert await one.ended(run) == "completed"
 
 
 async def test_the_same_report_to_all_is_written_once(street: Street) -> None:

@@ -117,8 +117,6 @@ def test_a_second_attempt_says_so() -> None:
         ("approval_closed", {"state": "expired"}, "the approval request is expired"),
         ("retry_scheduled", {"reason": "exit code 1"}, "will be tried again: exit code 1"),
         ("attention_required", {"reason": "why"}, "a person has to decide: why"),
-        ("clock_stepped", {"by_ms": -3_600_000.0},
-         "the clock was set back by 1h 00m: waits and limits stay as long"),
         ("undo_finished", {"state": "rollback_failed", "error": {"message": "no"}},
          "rollback failed: no"),
     ],

@@ -156,12 +156,6 @@ def _undone(detail: dict[str, Any]) -> str:
     return str(detail.get("state", "undone")).replace("_", " ") + (f": {why}" if why else "")
 
 
-def _clock(detail: dict[str, Any]) -> str:
-    by = float(detail.get("by_ms", 0)) / 1000
-    way = "ahead" if by > 0 else "back"
-    return f"the clock was set {way} by {formats.duration(abs(by))}: waits and limits stay as long"
-
-
 def _because(detail: dict[str, Any]) -> str:
     return f": {detail['reason']}" if detail.get("reason") else ""
 
@@ -176,7 +170,6 @@ _TELLERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "rollback_started": _rolling_back,
     "undo_skipped": lambda detail: "nothing to take back" + _because(detail),
     "undo_finished": _undone,
-    "clock_stepped": _clock,
     "attention_required": lambda detail: "a person has to decide" + _because(detail),
 }
 

@@ -115,6 +115,7 @@ class Change:
             session_epoch=grant.session_epoch,
             routing_reason=grant.reason,
             start_order=1 + max((s.start_order for s in self.state.steps.values()), default=0),
+            clock=self.state.clock.mark,
         )
         self.grants.append((grant, attempt_id))
         self.extend((event,), now)

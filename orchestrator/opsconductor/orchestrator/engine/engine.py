@@ -71,10 +71,10 @@ class Engine:
         self._listeners = listeners
         self._on_finished = on_finished
         self._replica = replica or Replica()
-        self._memory = Memory(store)
-        self.execution_of = self._memory.execution_of
         self._clock_steps = ClockSteps(clock, steady)
         self._clock = self._clock_steps.now
+        self._memory = Memory(store)
+        self.execution_of = self._memory.execution_of
         self.waiting = Waiting()
         self._wake_placement = asyncio.Event()
         self._granting = Granting(fleet, self.waiting, self._wake_placement.set)
@@ -126,7 +126,7 @@ class Engine:
     async def _begin(self, submitted: ev.Submitted) -> Execution:
         now = self._clock()
         first = ev.Recorded(1, now, submitted)
-        actor = Actor(fold(None, [first]), owner=self._replica.replica_id)
+        actor = Actor(self._clock_steps.seen(fold(None, [first])), owner=self._replica.replica_id)
         async with actor.lock:
             hit("submit.before_commit")
             state = await self._move(Change(actor, actor.state, [first]), now)
@@ -256,22 +256,19 @@ class Engine:
         for race in range(RACES):
             doubtful = actor.doubtful  # there may be steps nobody has looked at to place
             await self._catch_up(actor)
-            now, steps = self._clock(), self._clock_steps.count
+            now = self._clock()
+            actor.state = self._clock_steps.seen(actor.state)
             mine = self._replica.may_move(actor.owner)
             change = Change(actor, actor.state, keeps_time=mine)
-            if owed := self._clock_steps.owed(actor.state):
-                change.extend(owed, now)
             if decide:
-                events = decide(change.state, now)
+                events = decide(actor.state, now)
                 if not events and not (doubtful and actor.state.open and mine):
                     return actor.state
                 change.extend(events, now)
             elif not mine:
                 return actor.state
             try:
-                state = await self._move(change, now, turn)
-                self._clock_steps.told(state.execution_id, steps)
-                return state
+                return await self._move(change, now, turn)
             except (SequenceConflict, OwnerLost):
                 if race == RACES - 1:
                     raise
@@ -284,7 +281,7 @@ class Engine:
         moved = actor.state.execution_id in self._memory.moving
         before = actor.state
         await actor.catch_up(self._store)
-        state = actor.state
+        state = actor.state = self._clock_steps.seen(actor.state)
         for attempt in before.live_attempts():
             if not state.attempts[attempt.attempt_id].live:
                 self._fleet.release(attempt.agent_id, attempt.attempt_id)
@@ -369,6 +366,9 @@ class Engine:
     def _adopt(self, actor: Actor, now: datetime) -> None:
         self._memory.keep(actor)
         self._granting.hold(actor.state)
+        clock = actor.state.clock
+        if clock.name and clock is not self._clock_steps.clock:  # set while this was written
+            self._work.start(self.advance(actor.state.execution_id))
         deadline = next_deadline(actor.state, now)
         if deadline and deadline != actor.timer:
             actor.timer = deadline
@@ -377,7 +377,6 @@ class Engine:
 
     def _let_go(self, actor: Actor) -> None:
         self._granting.let_go(actor.state)
-        self._clock_steps.told(actor.state.execution_id, self._clock_steps.count)
         actor.timer = None
         self._memory.let_go(actor)
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.engine.forgotten import Forgotten
 from opsconductor.orchestrator.engine.roster import JOURNAL_LOST_IN, RESTORED_EPOCH
+from opsconductor.orchestrator.engine.safe_mode import (
+    AWAITED,
+    LINEAGE,
+    LOST,
+    LOST_SHOWN,
+    SAFE_MODE,
+    SafeMode,
+    mode_of,
+)
 from opsconductor.orchestrator.store.base import ChangeAgent, DropMeta, SetMeta
 from opsconductor.orchestrator.store.migrate import INCARNATION
 from opsconductor.rpc import canonical
@@ -29,57 +38,10 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-SAFE_MODE = "safe_mode"
-"""Key in ``meta``: how things stand after the store went back; empty when it is trusted."""
-LINEAGE = "lineage"
-"""Key in ``meta``: incarnations that an operator has replaced by the present one."""
-AWAITED = "awaited/"
-"""Begin of keys in ``meta``: an agent's journal is awaited by the incarnation that is the value.
-
-One value for each: who takes a journal in must not write down again what others have taken in.
-"""
-LOST = "lost/"
-"""Begin of keys in ``meta``: what was done and the incarnation that is the value does not know."""
-LOST_SHOWN = 100
 LEFT_OUT = (
     "the store was restored without its journal; `opsctl agents release {name}` lets it in again, "
     "and it hands over its journal if that was found after all"
 )
-
-
-@dataclass(frozen=True)
-class SafeMode:
-    """Why nothing is granted."""
-
-    reason: str
-    since: str
-    confirmed: bool = False
-    """Whether an operator has said that the store was restored; journals are awaited then."""
-    awaited: tuple[str, ...] = ()
-    """Ids of agents whose journals have not been taken in."""
-    seen: tuple[str, ...] = ()
-    """Incarnations that agents belong to and this store does not know."""
-    lost: tuple[str, ...] = ()
-    """Attempts in agents' journals of executions that this store does not know, in words."""
-
-    @classmethod
-    def read(cls, text: str | None) -> SafeMode | None:
-        """Reads what ``write`` made; None when the store is trusted."""
-        if not text:
-            return None
-        data = canonical.loads(text.encode())
-        return cls(
-            reason=data["reason"],
-            since=data["since"],
-            confirmed=data["confirmed"],
-            seen=tuple(data["seen"]),
-        )
-
-    def write(self) -> str:
-        """Returns as text what is not kept in values of its own."""
-        data = asdict(self)
-        del data["awaited"], data["lost"]
-        return canonical.dumps(data).decode()
 
 
 class Restoring:
@@ -119,7 +81,7 @@ class Restoring:
         if incarnation != self._store.incarnation:
             self._store.incarnation = incarnation
             self._close_sessions()
-        before, self.mode = self.mode, _mode_of(values, incarnation)
+        before, self.mode = self.mode, mode_of(values, incarnation)
         if before is not None and before != self.mode:
             self.freed()
             self._engine.place_soon()
@@ -388,21 +350,3 @@ def _why_awaited(member: Member) -> str:
     if member.hands_over:
         return "is handing it over"
     return "is connected with a new journal: the old one is lost"
-
-
-def _mode_of(values: Mapping[str, str], incarnation: str) -> SafeMode | None:
-    """Returns how things stand; a restore that was confirmed is over when nothing is awaited."""
-    mode = SafeMode.read(values.get(SAFE_MODE))
-    if mode is None:
-        return None
-    awaited, lost = (
-        tuple(
-            key.removeprefix(begin)
-            for key, value in sorted(values.items())
-            if key.startswith(begin) and value == incarnation
-        )
-        for begin in (AWAITED, LOST)
-    )
-    if mode.confirmed and not awaited:
-        return None
-    return replace(mode, awaited=awaited, lost=lost[:LOST_SHOWN])

@@ -29,20 +29,17 @@ class Timers:
         heapq.heappush(self._queue, (time, execution_id))
         self._wake.set()
 
-    def take_all(self) -> set[str]:
-        """Takes all off the queue."""
-        taken = {execution_id for _, execution_id in self._queue}
-        self._queue.clear()
-        self._known.clear()
-        return taken
+    def waiting(self) -> list[str]:
+        """Returns all that wait for a time, soonest first."""
+        return list(dict.fromkeys(execution_id for _, execution_id in sorted(self._queue)))
 
     async def next(self) -> str:
         """Waits for the next execution to come up, and takes it off the queue."""
         while True:
             self._wake.clear()
-            wait, now = None, self._clock()  # where a clock that was set empties the queue
+            wait = None
             if self._queue:
-                wait = (self._queue[0][0] - now).total_seconds()
+                wait = (self._queue[0][0] - self._clock()).total_seconds()
                 if wait <= 0:
                     first = heapq.heappop(self._queue)
                     self._known.discard(first)

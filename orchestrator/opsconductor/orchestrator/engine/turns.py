@@ -11,7 +11,6 @@ from opsconductor.orchestrator.domain.executions.advance import advance, next_de
 from opsconductor.orchestrator.domain.executions.place import ready_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from datetime import datetime
 
     from opsconductor.orchestrator.engine.actor import Actor
@@ -61,22 +60,21 @@ class Turns:
     async def give_by_time(self) -> None:
         """Asks executions again when one of their times has come."""
         while True:
-            await self._give_turn(await self._timers.next())
+            execution_id = await self._timers.next()
+            if actor := self._memory.moving.get(execution_id):
+                actor.timer = None
+            await self._engine.advance(execution_id)
 
-    def _look_at_the_clock(self) -> Collection[str]:
-        """Asks all again that may wait for a time, for the clock was set; returns them."""
-        concerned = self._timers.take_all() | self._memory.moving.keys()
-        self._work.start(self._give_one_after_another(sorted(concerned)))
-        return concerned
+    def _look_at_the_clock(self) -> None:
+        """Asks all again that may wait for a time, for the clock was set."""
+        for execution_id in self._memory.moving:
+            self._work.start(self._engine.advance(execution_id))
+        self._work.start(self._give_one_after_another(self._timers.waiting()))
 
     async def _give_one_after_another(self, execution_ids: list[str]) -> None:
-        for execution_id in execution_ids:
-            await self._give_turn(execution_id)
-
-    async def _give_turn(self, execution_id: str) -> None:
-        if actor := self._memory.moving.get(execution_id):
-            actor.timer = None
-        await self._engine.advance(execution_id)
+        for execution_id in execution_ids:  # there may be thousands out of memory
+            if execution_id in self._memory.resting:
+                await self._engine.advance(execution_id)
 
     async def give_by_room(self) -> None:
         """Places everything that waits, fairly over all executions, whenever something is free."""
@@ -109,14 +107,14 @@ class Turns:
         self._looked_at %= max(len(actors), 1)
         turn = actors[self._looked_at :][:LOOKED_AT_ONCE]
         self._looked_at += LOOKED_AT_ONCE
-        now = self._clock()
+        before, now = self._clock_steps.clock, self._clock()
+        if self._clock_steps.clock is not before:
+            return []  # it was set: all are asked anyway
         return [actor.state.execution_id for actor in turn if self._is_overlooked(actor, now)]
 
     def _is_overlooked(self, actor: Actor, now: datetime) -> bool:
-        state, due = actor.state, now - GRACE
+        state, due = self._clock_steps.seen(actor.state), now - GRACE
         if actor.lock.locked() or state.execution_id in self._work.coming:
-            return False
-        if self._clock_steps.owes(state.execution_id):  # its turn is coming
             return False
         if not self._engine.moves(state.execution_id):
             return False

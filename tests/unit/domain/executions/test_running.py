@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from helpers.plans import Story, compiled, look, restart, write
+from helpers.plans import UNDO_CALL, Story, agent, compiled, look, restart, write
 from opsconductor.orchestrator.domain.executions import commands
-from opsconductor.orchestrator.domain.executions.advance import clock_stepped
+from opsconductor.orchestrator.domain.executions.advance import next_deadline
+from opsconductor.orchestrator.domain.executions.changing import replace
+from opsconductor.orchestrator.domain.executions.clock import Clock
 from opsconductor.rpc.errors import InvalidTransition
 
 LATE = {"service": "${{ steps.a.output.text }}"}
@@ -182,6 +184,17 @@ def test_what_outlived_its_time_limit_is_not_called_cancelled() -> None:
     assert "what a left behind could not be verified" in story.state.reason
 
 
+def test_what_could_not_be_verified_can_still_be_undone() -> None:
+    story = Story(compiled(write("a", undo={**UNDO_CALL, "target": "10.0.0.9"}), look("b"))).start(
+        "a"
+    )
+    story.cancel().end("a", "cancel_unverified", effects="possible", survivors=["pid 7"])
+    assert story.outcome == "cancel_unverified"
+    story.happen(*commands.rollback(story.state, "rita", "nothing of it runs any more"))
+    assert story.running == ["a"]
+    assert story.complete("a").outcome == "rolled_back"
+
+
 def test_what_was_ended_at_its_time_limit_leaves_nothing_to_verify() -> None:
     story = Story(compiled(write("a"), look("b"), mode="parallel")).start("a")
     story.end("a", "timed_out", effects="possible").cancel().end("b", "cancelled")
@@ -206,18 +219,27 @@ def test_the_plans_own_time_ends_what_runs_and_starts_nothing_more() -> None:
 def test_a_clock_that_is_set_makes_the_plans_own_time_neither_shorter_nor_longer(
     hours: int,
 ) -> None:
-    story = Story(compiled(look("a"), timeout="10s")).wait(seconds=4)
-    story.now += timedelta(hours=hours)
-    story.happen(*clock_stepped(story.state, timedelta(hours=hours), "c/1"))
+    story = Story(compiled(look("a"), timeout="10s"), clock=Clock("c")).wait(seconds=4)
+    story.set_clock(hours=hours)
     assert story.wait(seconds=5.9).state.stopping == ""
+    assert next_deadline(story.state, story.now) == story.now + timedelta(seconds=0.1)
     assert story.wait(seconds=0.1).state.stopping == "timeout"
 
 
-def test_a_clock_that_is_set_while_nothing_lasts_leaves_no_trace() -> None:
-    story = Story(compiled(look("a"), timeout="10s"), fleet=[])
-    assert clock_stepped(story.state, timedelta(hours=1), "c/1") == ()
-    unlimited = Story(compiled(look("a")))
-    assert clock_stepped(unlimited.state, timedelta(hours=1), "c/1") == ()
+def test_a_clock_that_was_set_before_a_plan_began_is_the_time_of_day() -> None:
+    story = Story(compiled(look("a"), timeout="10s"), fleet=[], clock=Clock("c"))
+    story.set_clock(hours=1)
+    story.fleet = [agent()]
+    assert story.wait(seconds=1).running == ["a"]
+    assert story.wait(seconds=9.9).state.stopping == ""
+    assert story.wait(seconds=0.1).state.stopping == "timeout"
+
+
+def test_by_another_clock_a_plans_own_time_is_the_time_of_day() -> None:
+    story = Story(compiled(look("a"), timeout="10s"), clock=Clock("c"))
+    story.state = replace(story.state, clock=Clock("other", (timedelta(hours=1),)))
+    assert story.wait(seconds=9.9).state.stopping == ""
+    assert story.wait(seconds=0.1).state.stopping == "timeout"
 
 
 def test_a_pause_starts_nothing_new_and_resume_goes_on() -> None:

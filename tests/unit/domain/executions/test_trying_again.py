@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.plans import AGAIN, Story, compiled, error, look, restart, write
 from opsconductor.orchestrator.domain.executions import commands
-from opsconductor.orchestrator.domain.executions.advance import clock_stepped
+from opsconductor.orchestrator.domain.executions.clock import Clock
 from opsconductor.orchestrator.domain.executions.judging import READ_ATTEMPTS_AFTER_UNKNOWN, delay
 from opsconductor.rpc.errors import InvalidArgument, InvalidTransition, NotFound
 
@@ -34,9 +34,12 @@ def test_a_clock_that_was_set_back_does_not_make_a_retry_wait_for_a_day() -> Non
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_clock_that_is_set_makes_the_next_try_neither_sooner_nor_later(hours: int) -> None:
-    story = Story(compiled(look("a", retry=AGAIN))).end("a", "failed")
-    story.now += timedelta(hours=hours)
-    story.happen(*clock_stepped(story.state, timedelta(hours=hours), "c/1"))
+    story = Story(compiled(look("a", retry=AGAIN)), clock=Clock("c")).end("a", "failed")
+    story.set_clock(hours=hours)
+    assert story.wait(seconds=1.9).running == []
+    assert story.wait(seconds=0.1).running == ["a"]
+    # What is waited for after the step goes by the clock as it was set.
+    story.end("a", "failed")
     assert story.wait(seconds=1.9).running == []
     assert story.wait(seconds=0.1).running == ["a"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.executions import events as ev
@@ -17,6 +16,7 @@ from opsconductor.orchestrator.domain.executions.execution import (
 )
 from opsconductor.orchestrator.domain.executions.fold import apply
 from opsconductor.orchestrator.domain.executions.judging import judge_forward
+from opsconductor.orchestrator.domain.executions.place import due_at
 from opsconductor.orchestrator.domain.executions.recovering import (
     before_the_end,
     take_recovered,
@@ -103,19 +103,11 @@ def next_deadline(state: Execution, now: datetime) -> datetime | None:
     if not state.stopping and (limit := _plan_deadline(state)):
         times.append(limit)
     times += [
-        step.not_before
+        due
         for step in state.steps.values()
-        if step.not_before and (step.state is StepState.QUEUED or step.undo_queued)
+        if (step.state is StepState.QUEUED or step.undo_queued) and (due := due_at(state, step))
     ]
     return min((time for time in times if time > now), default=None)
-
-
-def clock_stepped(state: Execution, by: timedelta, mark: str) -> Events:
-    """Returns what has to be recorded when somebody sets the clock; none where nothing lasts."""
-    waits = any(step.not_before for step in state.steps.values())
-    if not state.open or not (waits or _plan_deadline(state)):
-        return ()
-    return (ev.ClockStepped(by // timedelta(milliseconds=1), mark),)
 
 
 # Rules, in the order in which they are asked
@@ -178,7 +170,7 @@ def _plan_deadline(state: Execution) -> datetime | None:
     timeout = state.compiled.timeout
     if timeout is None or state.started_at is None:
         return None
-    return state.started_at + timeout + state.clock_moved
+    return state.started_at + timeout + state.clock.moved_since(state.started_clock)
 
 
 def _judge_attempts(state: Execution, now: datetime) -> Events:

@@ -38,6 +38,7 @@ _ROLLBACK_FROM = (
     ExecutionState.TIMED_OUT,
     ExecutionState.UNREACHABLE,
     ExecutionState.CANCELLED,
+    ExecutionState.CANCEL_UNVERIFIED,
     ExecutionState.ROLLBACK_FAILED,
     ExecutionState.ATTENTION_REQUIRED,
 )

@@ -142,6 +142,8 @@ class AttemptGranted(Event):
     session_epoch: int
     routing_reason: str = ""
     start_order: int = 0
+    clock: str = ""
+    """Mark of the clock by which it was granted."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,8 @@ class RetryScheduled(Event):
     step_id: str
     not_before: str
     reason: str
+    clock: str = ""
+    """Mark of the clock by which it waits."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +260,8 @@ class UndoQueued(Event):
 
     step_id: str
     not_before: str = ""
+    clock: str = ""
+    """Mark of the clock by which it waits."""
 
 
 @dataclass(frozen=True)
@@ -306,19 +312,6 @@ class PlanTimedOut(Event):
     """The plan's own time ran out: nothing new starts and what runs is ended."""
 
     limit_ms: int
-
-
-@dataclass(frozen=True)
-class ClockStepped(Event):
-    """Somebody set the clock of the orchestrator: how long something takes does not change by it.
-
-    The plan's time limit and the waits before next tries move along, so they end after as much time
-    as if nobody had touched the clock. What people were promised by the time of day does not move.
-    """
-
-    by_ms: int
-    mark: str
-    """The step's name, by which it is told once."""
 
 
 @dataclass(frozen=True)

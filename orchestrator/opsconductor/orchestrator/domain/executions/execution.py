@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from opsconductor.orchestrator.domain.executions.changing import replace
+from opsconductor.orchestrator.domain.executions.clock import Clock
 from opsconductor.orchestrator.domain.executions.states import (
     EXECUTION_OPEN,
     STEP_ENDED,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opsconductor.orchestrator.domain.executions.events import AttemptRecovered
     from opsconductor.orchestrator.domain.plans.compiled import CompiledPlan, CompiledStep
 
-_NO_TIME = timedelta()
+_NO_CLOCK = Clock()
 
 FORWARD = "forward"
 UNDO = "undo"
@@ -88,6 +88,8 @@ class StepRecord:
     """When its next try is due."""
     delayed_at: datetime | None = None
     """When it was told to wait until then."""
+    delay_clock: str = ""
+    """Mark of the clock by which it was told so."""
     late_inputs: Json = None
     output: Json = None
     error: Json = None
@@ -180,6 +182,8 @@ class Execution:
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
     approvals: Mapping[str, Approval] = field(default_factory=dict)
     started_at: datetime | None = None
+    started_clock: str = ""
+    """Mark of the clock by which it started."""
     ended_at: datetime | None = None
     approved_at: datetime | None = None
     auto_approved_by: str = ""
@@ -194,11 +198,9 @@ class Execution:
     """(attempt_id, statement, signature) of retries a person authorised."""
     recovered: Mapping[str, AttemptRecovered] = field(default_factory=dict)
     """Attempts from agents' journals that a restored store had forgotten, by id."""
-    clock_moved: timedelta = _NO_TIME
-    """How far the clock was set while the plan's time ran."""
-    clock_mark: str = ""
-    """The last step of a clock that it was told of."""
     last_seq: int = 0
+    clock: Clock = field(default=_NO_CLOCK, compare=False)
+    """Of who works with it just now; no event tells it."""
 
     @property
     def compiled(self) -> CompiledPlan:

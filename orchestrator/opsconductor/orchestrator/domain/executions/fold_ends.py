@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.domain.executions import events as ev
@@ -55,6 +54,7 @@ def _undo_queued(event: ev.UndoQueued, state: Execution, at: datetime) -> Execut
         "queued_at": at,
         "not_before": parse_time(event.not_before),
         "delayed_at": at,
+        "delay_clock": event.clock,
     }
     if record.state is StepState.ROLLING_BACK:
         return state.with_step(event.step_id, **changes)
@@ -109,17 +109,6 @@ def _plan_timed_out(event: ev.PlanTimedOut, state: Execution, at: datetime) -> E
     return replace(state, stopping="timeout", reason=reason)
 
 
-def _clock_stepped(event: ev.ClockStepped, state: Execution, at: datetime) -> Execution:
-    by = timedelta(milliseconds=event.by_ms)
-    for step_id, record in state.steps.items():
-        if record.not_before and record.delayed_at:
-            waits = {"not_before": record.not_before + by, "delayed_at": record.delayed_at + by}
-            state = state.with_step(step_id, **waits)
-    if state.started_at:
-        state = replace(state, clock_moved=state.clock_moved + by)
-    return replace(state, clock_mark=event.mark)
-
-
 def _attention_required(event: ev.AttentionRequired, state: Execution, at: datetime) -> Execution:
     return move(
         state,
@@ -147,7 +136,6 @@ RULES: Mapping[type[ev.Event], Rule] = {
     ev.ResumeRequested: _resume_requested,
     ev.CancelRequested: _cancel_requested,
     ev.PlanTimedOut: _plan_timed_out,
-    ev.ClockStepped: _clock_stepped,
     ev.AttentionRequired: _attention_required,
     ev.ExecutionFinished: _execution_finished,
 }

@@ -56,7 +56,9 @@ def _attempt_granted(event: ev.AttemptGranted, state: Execution, at: datetime) -
         granted_at=at,
     )
     record = state.steps[event.step_id]
-    state = replace(state, attempts=attempts, started_at=state.started_at or at)
+    state = replace(state, attempts=attempts)
+    if state.started_at is None:
+        state = replace(state, started_at=at, started_clock=event.clock)
     ids = (*record.attempt_ids, event.attempt_id)
     if event.kind == UNDO:
         return state.with_step(event.step_id, attempt_ids=ids, undo_queued=False, not_before=None)
@@ -144,6 +146,7 @@ def _retry_scheduled(event: ev.RetryScheduled, state: Execution, at: datetime) -
         StepState.QUEUED,
         not_before=parse_time(event.not_before),
         delayed_at=at,
+        delay_clock=event.clock,
     )
 
 

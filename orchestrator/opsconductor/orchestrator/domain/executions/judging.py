@@ -48,7 +48,7 @@ def judge_forward(state: Execution, attempt: Attempt, now: datetime) -> ev.Event
     if _may_retry(state, step, attempt):
         wait = delay(step.body["retry"], tries(state, step.step_id), attempt.attempt_id)
         reason = (attempt.error or {}).get("message") or str(attempt.state)
-        return ev.RetryScheduled(step.step_id, (now + wait).isoformat(), reason)
+        return ev.RetryScheduled(step.step_id, (now + wait).isoformat(), reason, state.clock.mark)
     final = attempt.state
     if final is AttemptState.UNKNOWN and not step.changes:
         final = AttemptState.FAILED
@@ -98,7 +98,7 @@ def _not_started(state: Execution, step: CompiledStep, attempt: Attempt, now: da
     if code not in REQUEUE_CODES:
         return ev.StepFinished(step.step_id, "failed", attempt.error)
     if wait := requeue_delay(state, attempt):
-        return ev.RetryScheduled(step.step_id, (now + wait).isoformat(), code)
+        return ev.RetryScheduled(step.step_id, (now + wait).isoformat(), code, state.clock.mark)
     return ev.StepFinished(step.step_id, "failed", refused_too_often(attempt))
 
 

@@ -235,25 +235,35 @@ def ready_steps(state: Execution, now: datetime) -> list[ReadyStep]:
     found = []
     for step in state.compiled.rollback if undoing else state.compiled.steps:
         record = state.steps[step.step_id]
-        if record.state is StepState.QUEUED and is_due(record, now):
+        if record.state is StepState.QUEUED and is_due(state, record, now):
             found.append(_ready(state, step, FORWARD, demand_of(step.body)))
     if undoing and state.undo:
         for step_id in state.undo.order:
             record = state.steps[step_id]
-            if record.undo_queued and is_due(record, now):
+            if record.undo_queued and is_due(state, record, now):
                 found.append(_undo(state, state.compiled_step(step_id)))
     return found
 
 
-def is_due(record: StepRecord, now: datetime) -> bool:
+def due_at(state: Execution, record: StepRecord) -> datetime | None:
+    """Returns when the next try of a step is due; None where it need not wait."""
+    if record.not_before is None:
+        return None
+    return record.not_before + state.clock.moved_since(record.delay_clock)
+
+
+def is_due(state: Execution, record: StepRecord, now: datetime) -> bool:
     """Tells whether a step need not wait any longer before its next try.
 
-    A clock that was set back to before the wait began tells nothing of how long it lasted: better a
-    try too early than one a day late.
+    A time before the wait began is of another clock than the one it began by, and tells nothing of
+    how long it lasted: better a try too early than one a day late.
     """
-    if record.not_before is None or record.not_before <= now:
+    due = due_at(state, record)
+    if due is None or due <= now:
         return True
-    return record.delayed_at is not None and now < record.delayed_at - CLOCKS_APART
+    if record.delayed_at is None:
+        return False
+    return now < record.delayed_at + state.clock.moved_since(record.delay_clock) - CLOCKS_APART
 
 
 def _undo(state: Execution, step: CompiledStep) -> ReadyStep:

@@ -91,6 +91,7 @@ def _events(state: Execution, found: ev.AttemptRecovered) -> tuple[ev.Event, ...
         session_epoch=found.session_epoch,
         routing_reason="found in its agent's journal after the store was restored",
         start_order=1 + max((step.start_order for step in state.steps.values()), default=0),
+        clock=state.clock.mark,
     )
     events: list[ev.Event] = [granted]
     if found.started:

@@ -129,7 +129,7 @@ def judge_undo(state: Execution, attempt: Attempt, now: datetime) -> ev.Event:
     again = state.state is ExecutionState.ROLLING_BACK
     if again and not_started and code in REQUEUE_CODES:
         if wait := requeue_delay(state, attempt):
-            return ev.UndoQueued(attempt.step_id, (now + wait).isoformat())
+            return ev.UndoQueued(attempt.step_id, (now + wait).isoformat(), state.clock.mark)
         error = refused_too_often(attempt)
         return ev.UndoFinished(attempt.step_id, "rollback_failed", error)
     started = [
@@ -139,7 +139,9 @@ def judge_undo(state: Execution, attempt: Attempt, now: datetime) -> ev.Event:
     ]
     harmless = attempt.effects == "none" and not not_started
     if again and harmless and len(started) < MAX_UNDO_ATTEMPTS:
-        return ev.UndoQueued(attempt.step_id, (now + UNDO_RETRY_DELAY).isoformat())
+        return ev.UndoQueued(
+            attempt.step_id, (now + UNDO_RETRY_DELAY).isoformat(), state.clock.mark
+        )
     error = attempt.error or {
         "code": "UNDO_FAILED",
         "message": f"the undo ended as {attempt.state}",

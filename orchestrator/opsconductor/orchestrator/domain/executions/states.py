@@ -147,7 +147,7 @@ EXECUTION_TRANSITIONS: Mapping[ExecutionState, frozenset[ExecutionState]] = {
     _E.TIMED_OUT: frozenset({_E.ROLLING_BACK}),
     _E.UNREACHABLE: frozenset({_E.ROLLING_BACK}),
     _E.CANCELLED: frozenset({_E.ROLLING_BACK}),
-    _E.CANCEL_UNVERIFIED: frozenset(),
+    _E.CANCEL_UNVERIFIED: frozenset({_E.ROLLING_BACK}),
     _E.REJECTED: frozenset(),
     _E.EXPIRED: frozenset(),
     _E.ROLLED_BACK: frozenset(),
