@@ -281,14 +281,14 @@ def cancelled_at_once() -> Iterator[None]:
 def restore_unnoticed() -> Iterator[None]:
     """A database that went back in time is worked with as if nothing had happened."""
 
-    async def evidence(self: Any, member: Any, said: Any, epoch: int) -> str:
+    async def notice(self: Any, member: Any, said: Any, epoch: int) -> str:
         return ""
 
     async def accept(self: Any, epoch: int) -> None:
         return None
 
     with (
-        _patched(Restoring, "evidence", evidence),
+        _patched(Restoring, "notice", notice),
         _patched(agent_journal.Journal, "accept_epoch", accept),
     ):
         yield
