@@ -99,7 +99,12 @@ def secured(authority: CertificateAuthority, port: int = 0) -> FakeOrchestrator:
 
 
 def command(*argv: str, execution_id: str = "exec_1") -> Order:
-    """Returns an order to run a command, approved where it is a change."""
+    """Returns an order to run a command, approved where it is a change.
+
+    Of an execution that only this test process has: an agent that ends an attempt looks for its
+    processes by its id on the whole host, where other tests run at the same time.
+    """
+    execution_id = f"{execution_id}_{os.getpid()}"
     risk = "read_only" if argv[0] in ("echo", "sleep", "head") else "destructive"
     body = body_of(RUN_COMMAND, inputs={"argv": list(argv)}, risk=risk)
     return Orchestrator(execution_id, people=(ALICE,), at=datetime.now(UTC)).order(body)
