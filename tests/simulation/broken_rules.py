@@ -170,7 +170,7 @@ def wall_clock_for_start_ttl() -> Iterator[None]:
 
 
 @contextmanager
-def clock_steps_not_told() -> Iterator[None]:
+def clock_steps_not_counted() -> Iterator[None]:
     """A plan's time runs out by the clock that people set."""
     with _patched(Clock, "moved_since", lambda *_: timedelta()):
         yield

@@ -77,7 +77,7 @@ MUTANTS = (
         ("clock_jump", "freeze_agent"),
         seed=8,
     ),
-    Mutant("clock steps not told", rules.clock_steps_not_told, ("clock_jump",)),
+    Mutant("clock steps not counted", rules.clock_steps_not_counted, ("clock_jump",)),
     Mutant("no start_ttl", rules.start_ttl_ignored, ("freeze_agent",)),
     Mutant("skip needs check", rules.needs_ignored),
     Mutant("undo order forward", rules.undo_in_order),

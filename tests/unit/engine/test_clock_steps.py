@@ -49,6 +49,21 @@ async def ends_in_time(house: House, run: Execution, minutes: float) -> None:
     await house.until(run, lambda state: state.stopping == "timeout")
 
 
+def comes_up_in_half_an_hour(house: House, run: Execution) -> None:
+    timer = house.engine._memory.moving[run.execution_id].timer
+    assert timer is not None
+    assert abs(timer - house.clock() - timedelta(minutes=30)) < 30 * SECOND
+
+
+async def resting_for_an_hour(house: House, monkeypatch: pytest.MonkeyPatch) -> Execution:
+    """Returns an execution that waits out of memory for its next try."""
+    monkeypatch.setattr(memory, "IDLE_KEPT", 0)
+    run = await house.submit(look("a", retry={**AGAIN, "delay": "1h"}))
+    await house.end(run, "a", "failed", error=error())
+    assert run.execution_id in house.engine._memory.resting
+    return run
+
+
 @BOTH_WAYS
 async def test_the_plans_time_limit_is_as_long_as_it_was(house: House, step: timedelta) -> None:
     run = await house.submit(look("a"), timeout="30m")
@@ -67,9 +82,7 @@ async def test_its_timer_comes_after_as_much_time(house: House, step: timedelta)
     await house.live(run, "a")
     set_clock(house, step)
     await idle(house)
-    timer = house.engine._memory.moving[run.execution_id].timer
-    assert timer is not None
-    assert abs(timer - house.clock() - timedelta(minutes=30)) < 30 * SECOND
+    comes_up_in_half_an_hour(house, run)
 
 
 async def test_a_clock_set_back_does_not_make_a_next_try_wait(house: House) -> None:
@@ -132,19 +145,14 @@ async def test_a_clock_that_is_set_during_the_first_commit_counts(
     run = await house.submit(look("a"), timeout="30m")
     await house.live(run, "a")
     await idle(house)
-    timer = house.engine._memory.moving[run.execution_id].timer
-    assert timer is not None
-    assert abs(timer - house.clock() - timedelta(minutes=30)) < 30 * SECOND
+    comes_up_in_half_an_hour(house, run)
     await ends_in_time(house, run, 30)
 
 
 async def test_what_rests_out_of_memory_counts_too(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "IDLE_KEPT", 0)
-    run = await house.submit(look("a", retry={**AGAIN, "delay": "1h"}))
-    await house.end(run, "a", "failed", error=error())
-    assert run.execution_id in house.engine._memory.resting
+    run = await resting_for_an_hour(house, monkeypatch)
     house.hang_up()
     house.clock.wait(HOUR)
     house.engine._timers._wake.set()
@@ -157,10 +165,7 @@ async def test_what_rests_out_of_memory_counts_too(
 async def test_the_timer_of_what_rests_comes_after_as_much_time(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "IDLE_KEPT", 0)
-    run = await house.submit(look("a", retry={**AGAIN, "delay": "1h"}))
-    await house.end(run, "a", "failed", error=error())
-    assert run.execution_id in house.engine._memory.resting
+    run = await resting_for_an_hour(house, monkeypatch)
     set_clock(house, -HOUR)
     await idle(house)
     house.clock.wait(timedelta(minutes=61))

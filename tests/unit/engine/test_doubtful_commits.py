@@ -9,7 +9,9 @@ import pytest
 
 from helpers.doubts import lose_next_answer
 from helpers.engines import House
+from helpers.places import until
 from helpers.plans import look, restart
+from opsconductor.orchestrator.domain.executions import commands
 from opsconductor.orchestrator.domain.executions.place import Grant, ready_steps
 from opsconductor.orchestrator.engine import doubts
 from opsconductor.orchestrator.engine.actor import Change, read
@@ -136,3 +138,29 @@ async def test_others_are_woken_for_what_was_in_doubt_only_when_the_store_writes
     granting.written()
     granting.written()
     assert woken == ["now"]
+
+
+@pytest.mark.parametrize("what", ["send", "cancel"])
+async def test_what_a_defect_kept_from_an_agent_after_the_commit_is_told_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    line = await house.connect("a1")
+    run = await house.submit(look("a"), look("b"))
+    attempt = await house.live(run, "a")
+    dispatch = house.engine._dispatch
+
+    def broken(*_: Any) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(dispatch, what, broken)
+    if what == "send":
+        with pytest.raises(RuntimeError):
+            await house.agents.report(house.member(), Report(attempt.attempt_id, "completed"))
+        await until(lambda: line.steps == ["a", "b"])
+    else:
+        with pytest.raises(RuntimeError):
+            await house.engine.command(
+                run.execution_id, lambda state, _: commands.cancel(state, "rita", "")
+            )
+        await until(lambda: line.cancelled == [attempt.attempt_id])

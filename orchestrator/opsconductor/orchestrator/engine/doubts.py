@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from opsconductor.orchestrator.store.base import ChainBroken
 from opsconductor.rpc.errors import NotFound, OpsConductorError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from opsconductor.orchestrator.engine.actor import Actor
     from opsconductor.orchestrator.engine.memory import Memory
@@ -62,6 +63,16 @@ class Doubts:
             self._went_back(error.message)
         elif may_be_written(error):
             self._look_soon(execution_id)
+
+    @contextmanager
+    def telling(self, actor: Actor) -> Iterator[None]:
+        """Tells agents again, soon after, what a defect kept from them after the commit."""
+        try:
+            yield
+        except Exception:
+            actor.doubtful = actor.untold = True
+            self._look_soon(actor.state.execution_id)
+            raise
 
     def _look_soon(self, execution_id: str) -> None:
         if execution_id not in self._open:

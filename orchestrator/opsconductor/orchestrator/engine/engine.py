@@ -313,10 +313,11 @@ class Engine:
                 self._granting.take_back(tried, placed, in_doubt=may_be_written(exc))
                 self._doubts.after(exc, actor.state.execution_id)
                 raise
-        hit("grant.after_commit_before_send")
-        for _, attempt_id in tried.grants:
-            self._dispatch.send(tried.state, tried.state.attempts[attempt_id])
-        self._act(tried, now)
+        with self._doubts.telling(actor):
+            hit("grant.after_commit_before_send")
+            for _, attempt_id in tried.grants:
+                self._dispatch.send(tried.state, tried.state.attempts[attempt_id])
+            self._act(tried, now)
         # Only now: before the commit nobody who gives out turns would find it.
         if turn is None and self.waiting.asks_again(tried.state.execution_id):
             self._wake_placement.set()
